@@ -1,12 +1,15 @@
 """The frozen values a run is made of: a step takes a state and returns the next one.
 
 Scores are means of the metric in [0, 1]; lengths are words (Unicode word segmentation);
-steps are counted from 1, and step 0 is the student's own instruction.
+steps are counted from 1, and step 0 is the student's own prompt.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import enum
+from dataclasses import dataclass, field
+
+from gpo_dspy.program import Instructions
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +18,8 @@ class ScoredPrompt:
 
     Attributes:
         text: The instruction.
-        score: Mean metric value in [0, 1] over the examples it was scored on.
+        score: Mean metric value in [0, 1]; for a candidate that left the race early, what its
+            examples let expect (see :func:`gpo_dspy.evaluation.race.race`).
         evaluations: Number of examples behind ``score``.
         step: Step that wrote it; 0 is the student's own instruction.
     """
@@ -24,3 +28,115 @@ class ScoredPrompt:
     score: float
     evaluations: int
     step: int
+
+
+class Fate(enum.Enum):
+    """What became of a rewrite before it was scored."""
+
+    KEPT = "within the word budget"
+    SHORTENED = "sent back once, then within the word budget"
+    CLIPPED = "over the word budget, clipped to it"
+    OVER_BUDGET = "over the word budget, accepted as it was"
+    DROPPED = "over the word budget, dropped"
+    REPEATED = "repeats a prompt already tried in this place"
+    EMPTY = "empty, or without a word"
+    TOO_LONG = "longer than an instruction may be"
+    MARKER = "contains a field marker of the chat format"
+    PLACEHOLDER_LOST = "lost a placeholder of the student's own instruction"
+    UNPARSABLE = "the prompt model's reply could not be parsed"
+
+    @property
+    def usable(self) -> bool:
+        """Whether the rewrite goes on to be scored."""
+        return self in (Fate.KEPT, Fate.SHORTENED, Fate.CLIPPED, Fate.OVER_BUDGET)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """What the prompt model wrote, measured.
+
+    Attributes:
+        text: The instruction as it will be tried (clipped, if it was clipped).
+        fate: What was done with it.
+        words_allowed: The word budget it was asked to keep.
+        words_proposed: Words changed in what the prompt model first wrote.
+        words_changed: Words changed in ``text``.
+    """
+
+    text: str
+    fate: Fate
+    words_allowed: int
+    words_proposed: int = 0
+    words_changed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A rewrite with its result; ``score`` is None if it was not scored."""
+
+    rewrite: Rewrite
+    score: float | None = None
+    evaluations: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """All that one step did.
+
+    Attributes:
+        step: Its number, from 1.
+        predictor: Name of the predictor that was rewritten.
+        words_allowed: The word budget.
+        retrieved: The update direction: the prompts shown, in ascending order of score.
+        candidates: The rewrites with their results.
+        accepted: Index of the candidate that became current, or None.
+        score: Score in [0, 1] of the current program after the step.
+        metric_calls: Metric calls of the run so far.
+    """
+
+    step: int
+    predictor: str
+    words_allowed: int
+    retrieved: tuple[ScoredPrompt, ...]
+    candidates: tuple[Candidate, ...]
+    accepted: int | None
+    score: float
+    metric_calls: int
+
+
+class StopReason(enum.Enum):
+    """Why a run ended, with the remedy."""
+
+    METRIC_CALLS = "the metric calls left do not pay for another step; raise max_metric_calls"
+    EPOCHS = "all epochs over the training set are done"
+    PERFECT = "no failure is left on any example the search may use"
+    STALLED = (
+        "the prompt model wrote nothing new in several steps in a row; try another prompt_model, "
+        "a higher temperature, or on_excess='clip'"
+    )
+    INTERRUPTED = "interrupted from the keyboard"
+    BACKEND = "an LM backend was unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """Where a run stands between two steps.
+
+    Attributes:
+        current: The instructions that the next step starts from.
+        best: The best instructions so far; those of a race are always the current ones.
+        best_score: Score in [0, 1] of ``best`` on the examples it was scored on.
+        visited: Every program that was current, in order.
+        records: What the steps so far did.
+    """
+
+    current: Instructions
+    best: Instructions
+    best_score: float
+    visited: tuple[Instructions, ...] = field(repr=False)
+    records: tuple[StepRecord, ...] = field(default=(), repr=False)
+
+    @property
+    def step(self) -> int:
+        """Number of finished steps."""
+        return len(self.records)

@@ -1,0 +1,68 @@
+"""Checks of GPO's arguments, all before any call is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dspy
+
+CHOICES = {
+    "auto": ("light", "medium", "heavy"),
+    "rewrite": ("generate", "edit"),
+    "on_excess": ("clip", "drop", "accept"),
+    "evaluation": ("race", "full"),
+    "acceptance": ("improvement", "best_new"),
+}
+LEAST = {
+    "max_metric_calls": 1,
+    "epochs": 1,
+    "candidates_per_step": 1,
+    "failures": 0,
+    "task_examples": 0,
+    "batch_size": 1,
+    "num_threads": 1,
+    "seed": 0,
+}
+OPTIONAL = ("auto", "max_metric_calls", "epochs", "num_threads", "prompt_model")
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Refuse values that are not allowed, and those that contradict each other.
+
+    Raises:
+        ValueError: Names the argument, the value found, and what is allowed.
+    """
+    given = {k: v for k, v in arguments.items() if not (k in OPTIONAL and v is None)}
+    for name, allowed in CHOICES.items():
+        if name in given and given[name] not in allowed:
+            raise ValueError(
+                f"{name} must be one of {', '.join(map(repr, allowed))}; found {given[name]!r}."
+            )
+    for name, least in LEAST.items():
+        value = given.get(name, least)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be an integer of at least {least}; found {value!r}.")
+    for name in ("holdout", "verbose"):
+        if not isinstance(given[name], bool):
+            raise ValueError(f"{name} must be True or False; found {given[name]!r}.")
+    _check_prompt_model(given.get("prompt_model"))
+    if "auto" in given and "max_metric_calls" in given:
+        raise ValueError(
+            f"auto={given['auto']!r} and max_metric_calls={given['max_metric_calls']} contradict "
+            "each other: both set the number of metric calls; give one of them."
+        )
+    if given["acceptance"] == "best_new" and given["evaluation"] == "race":
+        raise ValueError(
+            "acceptance='best_new' contradicts evaluation='race': a race measures candidates only "
+            "against the current prompt; use evaluation='full' with it, as GPO.paper does."
+        )
+
+
+def _check_prompt_model(prompt_model: Any) -> None:
+    if prompt_model is not None and not isinstance(prompt_model, dspy.BaseLM):
+        hint = f" Write dspy.LM({prompt_model!r})." if isinstance(prompt_model, str) else ""
+        raise ValueError(
+            f"prompt_model must be a dspy.LM or None; found {type(prompt_model).__name__} "
+            f"{prompt_model!r}.{hint}"
+        )

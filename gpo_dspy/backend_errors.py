@@ -1,0 +1,87 @@
+"""Whose fault is an LM error? A backend that is away is nobody's: wait, then say so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import tenacity
+from dspy.utils.exceptions import (
+    ContextWindowExceededError,
+    LMError,
+    LMRateLimitError,
+    LMServerError,
+    LMTimeoutError,
+    LMTransportError,
+)
+
+from gpo_dspy.errors import BackendUnavailable
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+WAITING_HELPS = (LMTransportError, LMRateLimitError, LMServerError, LMTimeoutError)
+
+
+def is_backend_error(error: BaseException) -> bool:
+    """Tell an error of the backend from one of the prompt: only a too long prompt is the latter."""
+    return isinstance(error, LMError) and not isinstance(error, ContextWindowExceededError)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a call waits for a backend that is away; DSPy's own retries come before.
+
+    Attributes:
+        attempts: Tries of one call in all.
+        first_wait: Seconds before the second try; each further wait is twice as long (jittered),
+            or as long as the backend asks for, if that is longer.
+        longest_wait: Upper bound in seconds of one wait.
+    """
+
+    attempts: int = 5
+    first_wait: float = 1.0
+    longest_wait: float = 60.0
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Call ``function`` until its backend answers.
+
+        Raises:
+            BackendUnavailable: It stayed away, or refused for a reason that waiting does not cure.
+        """
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(WAITING_HELPS),
+            stop=tenacity.stop_after_attempt(self.attempts),
+            wait=self._wait,
+            before_sleep=tenacity.before_sleep_log(logger, logging.WARNING),
+            reraise=True,
+        )
+        try:
+            return retrying(function)
+        except LMError as error:
+            if not is_backend_error(error):
+                raise
+            raise self._unavailable(error) from error
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        backoff = tenacity.wait_random_exponential(self.first_wait, self.longest_wait)(state)
+        error = state.outcome.exception() if state.outcome else None
+        asked = getattr(error, "retry_after", None) or 0.0
+        return min(max(backoff, asked), self.longest_wait)
+
+    def _unavailable(self, error: LMError) -> BackendUnavailable:
+        model = error.model or "the configured LM"
+        if isinstance(error, WAITING_HELPS):
+            return BackendUnavailable(
+                f"The backend of {model} did not answer in {self.attempts} tries "
+                f"({type(error).__name__}: {error.message}). Nothing was scored for it; run the "
+                "same compile call again when it is back."
+            )
+        return BackendUnavailable(
+            f"The backend of {model} refused the request ({type(error).__name__}: "
+            f"{error.message}). Check the model's name, the key and the settings of its dspy.LM; "
+            "nothing was scored for it."
+        )

@@ -1,0 +1,58 @@
+"""Being told how a run goes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from gpo_dspy.ledger import Usage
+from gpo_dspy.plan import Plan
+from gpo_dspy.result import GPOResult
+from gpo_dspy.state import RunState
+
+logger = logging.getLogger(__name__)
+
+
+class Callback:
+    """Base class: override what you want to hear of. All are called in the compiling thread.
+
+    What a callback raises is logged and does not disturb the run.
+    """
+
+    def on_start(self, plan: Plan) -> None:
+        """Called before the first metric call."""
+
+    def on_metric_call(self, metric_calls: int, usage: Usage) -> None:
+        """Called after each metric call, with the count so far and the usage of all LMs."""
+
+    def on_step(self, state: RunState) -> None:
+        """Called after each step."""
+
+    def on_end(self, result: GPOResult) -> None:
+        """Called with the result, however the run ended."""
+
+
+class Callbacks(Callback):
+    """Tells several callbacks, each shielded from the others' mistakes."""
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self._callbacks = tuple(callbacks)
+
+    def on_start(self, plan: Plan) -> None:
+        self._tell("on_start", plan)
+
+    def on_metric_call(self, metric_calls: int, usage: Usage) -> None:
+        self._tell("on_metric_call", metric_calls, usage)
+
+    def on_step(self, state: RunState) -> None:
+        self._tell("on_step", state)
+
+    def on_end(self, result: GPOResult) -> None:
+        self._tell("on_end", result)
+
+    def _tell(self, event: str, *values: object) -> None:
+        for callback in self._callbacks:
+            try:
+                getattr(callback, event)(*values)
+            except Exception:
+                logger.exception("%s.%s failed; the run goes on", type(callback).__name__, event)

@@ -1,0 +1,186 @@
+"""The update direction: which earlier prompts the prompt model is shown.
+
+What a gradient and its momentum are to numbers, the trajectory is to prompts: earlier texts in
+ascending order of score show where "up" is. The choices of the paper (arXiv 2402.17564) are
+:class:`Relevance`, its best one, :class:`Recency` and :class:`Importance`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from gpo_dspy.state import ScoredPrompt
+from gpo_dspy.trajectory import Trajectory
+
+
+@runtime_checkable
+class Direction(Protocol):
+    """Chooses the earlier prompts to show."""
+
+    def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
+        """Returns earlier prompts in ascending order of score, the older first on ties.
+
+        Args:
+            trajectory: Everything tried so far.
+            current: The prompt to be rewritten; it is never among those returned.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """The prompts nearest to the current one in embedding space.
+
+    Attributes:
+        k: Most prompts to show.
+    """
+
+    k: int = 3
+
+    def __post_init__(self) -> None:
+        _check_k(self.k)
+
+    def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
+        """Returns the ``k`` nearest."""
+        nearest = trajectory.nearest(current.text, self.k + 1)
+        return _ascending(trajectory, current, (prompt for prompt, _ in nearest), self.k)
+
+
+@dataclass(frozen=True)
+class Recency:
+    """The newest prompts.
+
+    Attributes:
+        k: Most prompts to show.
+    """
+
+    k: int = 3
+
+    def __post_init__(self) -> None:
+        _check_k(self.k)
+
+    def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
+        """Returns the ``k`` newest."""
+        return _ascending(trajectory, current, trajectory.latest(self.k + 1), self.k)
+
+
+@dataclass(frozen=True)
+class Importance:
+    """The prompts with the highest scores.
+
+    Attributes:
+        k: Most prompts to show.
+    """
+
+    k: int = 3
+
+    def __post_init__(self) -> None:
+        _check_k(self.k)
+
+    def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
+        """Returns the ``k`` best."""
+        return _ascending(trajectory, current, trajectory.best(self.k + 1), self.k)
+
+
+@dataclass(frozen=True)
+class RelevanceAndScore:
+    r"""Prompts that are both near and good.
+
+    Among the ``pool`` nearest, those with the largest
+
+    .. math::
+        (1 - w) \, \hat r + w \, \hat s
+
+    are taken, where :math:`\hat r` and :math:`\hat s` are similarity and score, each stretched
+    over the pool to [0, 1] (0 if all are equal). Without the stretching one would drown the other:
+    prompts of one task are all similar, and their scores often differ by more. Equal sums go to
+    the nearer prompt, then to the older.
+
+    Attributes:
+        k: Most prompts to show.
+        weight: Weight :math:`w` of the score in [0, 1]; 0 is :class:`Relevance`.
+        pool: Number of nearest prompts that compete, at least ``k``.
+    """
+
+    k: int = 3
+    weight: float = 0.5
+    pool: int = 50
+
+    def __post_init__(self) -> None:
+        _check_k(self.k)
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"weight must be in [0, 1], found {self.weight!r}.")
+        if self.pool < self.k:
+            raise ValueError(f"pool must be at least k={self.k}, found {self.pool!r}.")
+
+    def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
+        """Returns the ``k`` with the largest weighted sum."""
+        nearest = trajectory.nearest(current.text, self.pool + 1)
+        others = [found for found in nearest if found[0].text != current.text][: self.pool]
+        relevance = _stretched([similarity for _, similarity in others])
+        score = _stretched([prompt.score for prompt, _ in others])
+        values = [
+            (1 - self.weight) * r + self.weight * s for r, s in zip(relevance, score, strict=True)
+        ]
+        ranked = sorted(range(len(others)), key=lambda i: -values[i])  # stable: nearer, then older
+        return _ascending(trajectory, current, (others[i][0] for i in ranked), self.k)
+
+
+@dataclass(frozen=True)
+class NoDirection:
+    """No earlier prompts at all, to measure what the direction is worth."""
+
+    def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:  # noqa: ARG002
+        """Returns nothing."""
+        return ()
+
+
+_NAMED: dict[str, Callable[[], Direction]] = {
+    "relevance": Relevance,
+    "recency": Recency,
+    "importance": Importance,
+    "relevance_and_score": RelevanceAndScore,
+    "none": NoDirection,
+}
+
+
+def as_direction(value: str | Direction) -> Direction:
+    """Returns the direction of that name with its default k, or the given one.
+
+    Args:
+        value: ``"relevance"``, ``"recency"``, ``"importance"``, ``"relevance_and_score"``,
+            ``"none"``, a direction, or a function ``trajectory, current -> prompts``.
+
+    Raises:
+        ValueError: If there is no direction of that name.
+        TypeError: If ``value`` is neither a name nor callable.
+    """
+    allowed = f"one of {', '.join(map(repr, _NAMED))}, or a Direction such as Relevance(k=5)"
+    if isinstance(value, str):
+        if value not in _NAMED:
+            raise ValueError(f"direction must be {allowed}; found {value!r}.")
+        return _NAMED[value]()
+    if isinstance(value, type) or not callable(value):
+        raise TypeError(f"direction must be {allowed}; found {value!r}.")
+    return value
+
+
+def _ascending(
+    trajectory: Trajectory, current: ScoredPrompt, ranked: Iterable[ScoredPrompt], k: int
+) -> tuple[ScoredPrompt, ...]:
+    """Returns the first ``k`` that are not the current prompt, in ascending order of score."""
+    chosen = [prompt for prompt in ranked if prompt.text != current.text][:k]
+    return tuple(sorted(chosen, key=lambda prompt: (prompt.score, trajectory.age(prompt.text))))
+
+
+def _stretched(values: list[float]) -> list[float]:
+    """Returns the values scaled to [0, 1], or zeros if all are equal."""
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    return [(value - low) / (high - low) if high > low else 0.0 for value in values]
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k must be at least 1, found {k!r}.")

@@ -1,0 +1,97 @@
+"""The interface of an embedder, and the cache around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors."""
+
+    @property
+    def name(self) -> str:
+        """What made the vectors: those of two names are never compared."""
+        ...
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Returns one row per text [n, d]."""
+        ...
+
+
+class CachedEmbedder:
+    """Embeds each text once, and gives every row length 1 (rows of zeros stay as they are).
+
+    May be called from several threads at once.
+
+    Args:
+        inner: The embedder to ask for texts that are new.
+    """
+
+    def __init__(self, inner: Embedder) -> None:
+        self._inner = inner
+        self._rows: dict[str, NDArray[np.float32]] = {}
+        self._dimension: int | None = None
+        self._lock = Lock()
+
+    @property
+    def name(self) -> str:
+        """The name of the embedder inside; asking for it may look for the model."""
+        return self._inner.name
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Returns one row of length 1 or 0 per text [n, d], embedding the new ones in one batch.
+
+        Raises:
+            TypeError: If ``texts`` is a single string.
+            ValueError: If the embedder inside returns anything but finite rows [n, d].
+        """
+        if isinstance(texts, str):
+            raise TypeError(f"texts must be a list of strings, found the string {texts[:40]!r}.")
+        with self._lock:  # also while embedding: two threads must not pay for the same text
+            new = [text for text in dict.fromkeys(texts) if text not in self._rows]
+            if new:
+                self._store(new, self._inner(new))
+            if not texts:
+                return np.empty((0, self._dimension or 0), np.float32)
+            return np.stack([self._rows[text] for text in texts])
+
+    def remember(self, texts: Sequence[str], vectors: ArrayLike) -> None:
+        """Fills the cache with rows [n, d] that this embedder made earlier.
+
+        Raises:
+            ValueError: If the rows do not fit the texts, or those already there.
+        """
+        with self._lock:
+            self._store(texts, vectors)
+
+    def _store(self, texts: Sequence[str], vectors: ArrayLike) -> None:
+        rows = self._checked(np.asarray(vectors), len(texts)).astype(np.float64)
+        scale = np.abs(rows).max(axis=1, keepdims=True)
+        rows /= np.where(scale > 0, scale, 1.0)  # first, lest a square over- or underflows
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        rows /= np.where(lengths > 0, lengths, 1.0)
+        self._dimension = rows.shape[1]
+        self._rows.update(zip(texts, rows.astype(np.float32), strict=True))
+
+    def _checked(self, rows: NDArray[np.generic], count: int) -> NDArray[np.generic]:
+        source = f"embedder {self.name!r}"
+        wanted = f"[{count}, {'d' if self._dimension is None else self._dimension}]"
+        fits = rows.ndim == 2 and len(rows) == count and rows.shape[1] > 0
+        if not fits or rows.shape[1] != (self._dimension or rows.shape[1]):
+            raise ValueError(
+                f"{source} must return rows of the shape {wanted}, one per text; "
+                f"found the shape {list(rows.shape)}."
+            )
+        if not np.issubdtype(rows.dtype, np.number) or np.iscomplexobj(rows):
+            raise ValueError(f"{source} must return real numbers, found {rows.dtype}.")
+        if not np.isfinite(rows).all():
+            row = int(np.argwhere(~np.isfinite(rows))[0][0])
+            raise ValueError(
+                f"{source} must return finite numbers, found NaN or infinity in row {row}."
+            )
+        return rows

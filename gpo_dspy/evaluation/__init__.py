@@ -1,0 +1,1 @@
+"""Spending metric calls: run, remember, race, and claim honestly."""

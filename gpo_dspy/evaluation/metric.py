@@ -1,0 +1,99 @@
+"""The user's metric behind one call, its value checked against the contract."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from gpo_dspy.errors import MetricError
+
+CONTRACT = (
+    "A metric takes (example, prediction, trace=None) and returns a bool, a number in [0, 1], "
+    "or dspy.Prediction(score=..., feedback=...)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a metric says of one prediction: a score in [0, 1] and, if it gives one, feedback."""
+
+    score: float
+    feedback: str = ""
+
+
+class Metric:
+    """A user's metric, called in the form it was written for.
+
+    Metrics of two, three or more arguments are understood; those beyond the third are GEPA's
+    ``pred_name`` and ``pred_trace``, and are None while whole programs are scored.
+
+    Raises:
+        ValueError: ``function`` is not callable, or needs arguments that nobody passes.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        if not callable(function):
+            raise ValueError(f"metric must be a callable, got {function!r}. {CONTRACT}")
+        self.function = function
+        self.name = getattr(function, "__qualname__", type(function).__qualname__)
+        self._extra = _extra_arguments(function)
+
+    def __call__(self, example: dspy.Example, prediction: Any) -> Judgement:
+        """Judge a prediction.
+
+        Raises:
+            MetricError: The value is not a score in [0, 1].
+            Exception: Whatever the user's function raises.
+        """
+        return judgement(self.function(example, prediction, *self._extra), self.name)
+
+
+def judgement(value: Any, name: str = "metric") -> Judgement:
+    """Convert a metric's return value; see :data:`CONTRACT`.
+
+    Raises:
+        MetricError: The value is not a score in [0, 1].
+    """
+    score, feedback = value, ""
+    if isinstance(value, dspy.Prediction):
+        if "score" not in value:
+            raise MetricError(f"metric {name} returned a Prediction without `score`. {CONTRACT}")
+        score, feedback = value["score"], value.get("feedback") or ""
+    try:
+        if isinstance(score, str):
+            raise TypeError
+        number = float(score)
+    except (TypeError, ValueError):
+        hint = " Is a `return` missing?" if score is None else ""
+        raise MetricError(
+            f"metric {name} returned {score!r} ({type(score).__name__}).{hint} {CONTRACT}"
+        ) from None
+    if math.isnan(number) or not 0.0 <= number <= 1.0:
+        hint = " If it is a percentage, divide it by 100." if 1.0 < number <= 100.0 else ""
+        raise MetricError(f"metric {name} returned {score!r}.{hint} {CONTRACT}")
+    return Judgement(number, str(feedback))
+
+
+def _extra_arguments(function: Callable[..., Any]) -> tuple[None, ...]:
+    """Return the Nones to pass after (example, prediction): trace, pred_name, pred_trace."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # builtins and C extensions tell no signature
+        return (None,)
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return (None,)
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(positional) < 2 or any(
+        p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters
+    ):
+        raise ValueError(
+            f"metric {getattr(function, '__qualname__', function)!s} takes "
+            f"{inspect.signature(function)}. {CONTRACT}"
+        )
+    required = [p for p in positional if p.default is p.empty]
+    return (None,) * max(len(required) - 2, min(len(positional) - 2, 1))

@@ -1,0 +1,190 @@
+"""Run programs on examples in threads: one metric call per job, results in job order."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dspy
+from dspy.utils.callback import BaseCallback
+from dspy.utils.exceptions import AdapterParseError
+
+from gpo_dspy.backend_errors import Patience, is_backend_error
+from gpo_dspy.errors import MetricError
+from gpo_dspy.evaluation.metric import Metric
+from gpo_dspy.parallel import ordered_map
+
+FAILURE_SCORE = 0.0
+UNPARSABLE_REPLY = "(unparsable reply)"
+
+
+class Outcome(enum.Enum):
+    """How one metric call ended."""
+
+    SCORED = "scored by the metric"
+    UNPARSABLE = "answer not parsable, failure score"
+    PROGRAM_ERROR = "program raised, failure score"
+    METRIC_ERROR = "metric raised, failure score"
+    METRIC_INVALID = "metric gave no score in [0, 1], failure score"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorCall:
+    """What one predictor got and gave while a program ran."""
+
+    predictor: str
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The result of one metric call.
+
+    Attributes:
+        score: In [0, 1].
+        outcome: How the call ended.
+        feedback: The metric's feedback, or what went wrong; may be empty.
+        prediction: What the program returned, or None if it failed.
+        trace: The predictor calls, in order.
+    """
+
+    score: float
+    outcome: Outcome
+    feedback: str = ""
+    prediction: Any = None
+    trace: tuple[PredictorCall, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One metric call to make."""
+
+    program: dspy.Module
+    example: dspy.Example
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Evaluates jobs in parallel, and never guesses whose fault a failure is.
+
+    A wrong answer scores what the metric says. An answer that cannot be parsed, or a program
+    that raises, is the prompt's fault: failure score, with the reason as feedback. A backend
+    that does not answer is nobody's fault: the job waits, and in the end the run stops.
+
+    Attributes:
+        metric: The user's metric.
+        num_threads: Jobs that run at the same time.
+        patience: How long a job waits for its backend.
+    """
+
+    metric: Metric
+    num_threads: int
+    patience: Patience = Patience()
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
+        """Yield the results in the order of ``jobs``, each as soon as those before it are there.
+
+        Raises:
+            BackendUnavailable: A backend refused, or stayed away too long.
+        """
+        return ordered_map(self._evaluate, jobs, num_threads=self.num_threads)
+
+    def _evaluate(self, job: Job) -> Evaluation:
+        return self.patience.call(lambda: evaluate_once(job.program, job.example, self.metric))
+
+
+def evaluate_once(program: dspy.Module, example: dspy.Example, metric: Metric) -> Evaluation:
+    """Run a program on one example and judge the prediction.
+
+    Raises:
+        LMError: The backend of the program's LM, or of an LM in the metric, failed.
+    """
+    locator = _FailureLocator()
+    with dspy.context(trace=[], callbacks=[*(dspy.settings.callbacks or []), locator]):
+        try:
+            prediction = program(**example.inputs())
+        except Exception as error:  # user code may raise anything
+            if is_backend_error(error):
+                raise
+            return _failed(program, error, _trace(program, dspy.settings.trace), locator)
+        trace = _trace(program, dspy.settings.trace)
+    try:
+        judged = metric(example, prediction)
+    except Exception as error:
+        if is_backend_error(error):
+            raise
+        outcome, reason = Outcome.METRIC_ERROR, _reason("metric", error)
+        if isinstance(error, MetricError):
+            outcome, reason = Outcome.METRIC_INVALID, str(error)
+        return Evaluation(FAILURE_SCORE, outcome, reason, prediction, trace)
+    return Evaluation(judged.score, Outcome.SCORED, judged.feedback, prediction, trace)
+
+
+def _failed(
+    program: dspy.Module,
+    error: Exception,
+    trace: tuple[PredictorCall, ...],
+    locator: _FailureLocator,
+) -> Evaluation:
+    """Make a failed evaluation of an exception of the program."""
+    if not isinstance(error, AdapterParseError):
+        reason = _reason("program", error)
+        return Evaluation(FAILURE_SCORE, Outcome.PROGRAM_ERROR, reason, None, trace)
+    wanted = ", ".join(error.signature.output_fields)
+    reason = f"The reply could not be parsed into the output fields ({wanted})."
+    call = locator.failed_call(program, {UNPARSABLE_REPLY: str(error.lm_response)})
+    return Evaluation(FAILURE_SCORE, Outcome.UNPARSABLE, reason, None, (*trace, *call))
+
+
+def _reason(who: str, error: Exception) -> str:
+    return f"The {who} raised {type(error).__name__}: {error}"
+
+
+def _trace(program: dspy.Module, trace: Iterable[Any]) -> tuple[PredictorCall, ...]:
+    """Name the predictors of a DSPy trace; by object, since signatures may be equal."""
+    names = {id(predictor): name for name, predictor in program.named_predictors()}
+    return tuple(
+        PredictorCall(names[id(predictor)], dict(inputs), dict(outputs))
+        for predictor, inputs, outputs in trace
+        if id(predictor) in names
+    )
+
+
+class _FailureLocator(BaseCallback):  # type: ignore[misc]  # DSPy has no types
+    """Remembers which predictor was running when a program raised.
+
+    The exception names only a signature, and two predictors may share that.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[str, tuple[Any, dict[str, Any]]] = {}
+        self._failed: tuple[Any, dict[str, Any]] | None = None
+
+    def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        self._running[call_id] = (instance, inputs)
+
+    def on_module_end(
+        self,
+        call_id: str,
+        outputs: Any | None,  # noqa: ARG002 - DSPy passes it by name
+        exception: BaseException | None = None,
+    ) -> None:
+        started = self._running.pop(call_id, None)
+        if exception is not None and self._failed is None:
+            self._failed = started  # the innermost module ends first
+
+    def failed_call(
+        self, program: dspy.Module, outputs: dict[str, Any]
+    ) -> tuple[PredictorCall, ...]:
+        """Return the failed predictor's call, with what it gave instead of its output fields."""
+        if self._failed is None:
+            return ()
+        instance, inputs = self._failed
+        return tuple(
+            PredictorCall(name, dict(inputs.get("kwargs", inputs)), outputs)
+            for name, predictor in program.named_predictors()
+            if predictor is instance
+        )

@@ -1,0 +1,79 @@
+"""Examples and failures as text for the prompt model."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+
+import dspy
+
+from gpo_dspy.evaluation.runner import Evaluation, PredictorCall
+from gpo_dspy.meta_prompt import shorten, show_fields
+
+
+def failed_examples(results: Mapping[int, Evaluation], predictor: str) -> list[int]:
+    """Return the examples that did not get the full score, those through the predictor first.
+
+    Args:
+        results: What is known of the current program, by example index.
+        predictor: The predictor to be rewritten.
+    """
+    failed = [index for index, evaluation in results.items() if evaluation.score < 1.0]
+    through = [index for index in failed if any(_calls(results[index], predictor))]
+    return through or failed
+
+
+def deal(
+    indices: Sequence[int], *, hands: int, size: int, random_state: random.Random
+) -> list[list[int]]:
+    """Deal indices to several hands, as evenly as they go round; hands differ where they can.
+
+    With 7 failures, 4 hands and 3 a hand, each failure is shown at least once.
+    """
+    deck: list[int] = []
+    size = min(size, len(indices))
+    while size and len(deck) < hands * size:
+        deck.extend(random_state.sample(indices, len(indices)))
+    return [_distinct(deck[start : start + size]) for start in range(0, hands * size, size or 1)]
+
+
+def show_example(example: dspy.Example) -> str:
+    """Write an example with its inputs and its labels."""
+    lines = show_fields("Input", example.inputs().toDict())
+    lines += show_fields("Expected", example.labels().toDict())
+    return "\n".join(lines)
+
+
+def show_failure(example: dspy.Example, evaluation: Evaluation, predictor: str) -> str:
+    """Write what went wrong on an example, as the given predictor saw it.
+
+    Args:
+        example: The example.
+        evaluation: The result of the current program on it.
+        predictor: The predictor to be rewritten; if it was called more than once (in a loop of
+            tool calls), its last call is shown.
+    """
+    lines = show_fields("Input", example.inputs().toDict())
+    outputs = (
+        dict(evaluation.prediction) if isinstance(evaluation.prediction, dspy.Prediction) else {}
+    )
+    calls = list(_calls(evaluation, predictor))
+    if calls:
+        lines = show_fields("Input", calls[-1].inputs)
+        lines += show_fields("Output", calls[-1].outputs)
+        outputs = {k: v for k, v in outputs.items() if k not in calls[-1].outputs}
+        lines += show_fields("The whole program's output", outputs)
+    else:
+        lines += show_fields("Output", outputs)
+    lines += show_fields("Expected", example.labels().toDict())
+    if evaluation.feedback:
+        lines.append(f"Feedback: {shorten(evaluation.feedback)}")
+    return "\n".join(lines)
+
+
+def _calls(evaluation: Evaluation, predictor: str) -> Iterator[PredictorCall]:
+    return (call for call in evaluation.trace if call.predictor == predictor)
+
+
+def _distinct(hand: Sequence[int]) -> list[int]:
+    return list(dict.fromkeys(hand))

@@ -1,0 +1,43 @@
+"""GPO, as the paper tells it (arXiv 2402.17564): a prompt is optimised like a parameter.
+
+    | gradient optimiser      | here                                               |
+    |-------------------------|----------------------------------------------------|
+    | parameter               | the instruction of one predictor                   |
+    | momentum                | earlier prompts with their scores, by relevance    |
+    | learning rate           | how many words the rewrite may change              |
+    | update                  | a rewrite by the prompt model                      |
+    | step                    | candidates are scored, the best becomes current    |
+
+Everything random is drawn from (seed, step), so that a step can be replayed from its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gpo_dspy.search import Search
+from gpo_dspy.state import RunState, StopReason
+
+
+def optimize(
+    search: Search, state: RunState, on_step: Callable[[RunState], None]
+) -> tuple[RunState, StopReason]:
+    """Take steps from a state until something ends the run.
+
+    Args:
+        search: The parts: predictors, schedule, direction, rewriter, scoring.
+        state: Where to begin.
+        on_step: Told the state after each step.
+
+    Returns:
+        The last state, and why the run ended.
+    """
+    while (reason := search.stop_reason(state)) is None:
+        predictor = search.select_predictor(state)
+        words = search.word_budget(state)
+        retrieved = search.retrieve(state, predictor)
+        rewrites = search.rewrite(state, predictor, words, retrieved)
+        standings = search.score(state, predictor, rewrites)
+        state = search.record(state, predictor, words, retrieved, rewrites, standings)
+        on_step(state)
+    return state, reason

@@ -1,0 +1,150 @@
+"""The meta-prompt: what the prompt model is shown, as DSPy signatures, so any adapter fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dspy
+
+from gpo_dspy.state import ScoredPrompt
+
+LONGEST_VALUE = 1_500
+"""Characters of one field value that are shown; the middle of longer ones is left out."""
+
+RULES = (
+    "Write general instructions: do not copy or answer the examples.",
+    "Keep every placeholder in braces, and the names of the fields.",
+    "Write in the language of the current prompt.",
+    "Give only the prompt: no preamble, no quotation marks, no field markers.",
+)
+
+
+class GeneratePrompt(dspy.Signature):  # type: ignore[misc]  # DSPy has no types
+    """Write a better prompt for a language model.
+
+    A program gives a language model a prompt and the input fields of an example; the model
+    fills in the output fields, and a metric scores them from 0 to 100. Below are earlier prompts
+    with their scores, in ascending order, and the current prompt. Compare them carefully: find
+    out what the better prompts say that the weaker ones do not. Find out why the failures
+    happened, and what instruction would have prevented them. Then write a new prompt that will
+    score higher.
+    """
+
+    task_description: str = dspy.InputField(desc="what the program gets and gives")
+    scored_prompts: str = dspy.InputField(desc="earlier prompts with scores, ascending")
+    current_prompt: str = dspy.InputField(desc="the prompt to improve")
+    current_score: str = dspy.InputField(desc="score of the current prompt")
+    task_examples: str = dspy.InputField(desc="examples of the task")
+    failures: str = dspy.InputField(desc="what went wrong with the current prompt")
+    word_budget: str = dspy.InputField(desc="how much may change")
+    rules: str = dspy.InputField(desc="rules for the new prompt")
+    too_long: str = dspy.InputField(desc="an earlier answer that changed too much")
+    variation: str = dspy.InputField(desc="which of several independent answers this is")
+    improved_prompt: str = dspy.OutputField(desc="the new prompt, complete")
+
+
+class EditPrompt(GeneratePrompt):
+    """Revise the current prompt of a language model.
+
+    A program gives a language model a prompt and the input fields of an example; the model
+    fills in the output fields, and a metric scores them from 0 to 100. Below are earlier prompts
+    with their scores, in ascending order, and the current prompt. Compare them carefully: find
+    out what the better prompts say that the weaker ones do not. Find out why the failures
+    happened, and what instruction would have prevented them. Then edit the current prompt: keep
+    the sentences that help as they are, mend or remove those that hurt, and add what is missing.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class MetaPrompt:
+    """One request to the prompt model, as values; empty ones are not shown.
+
+    Attributes:
+        task_description: What the program and the predictor do.
+        retrieved: The update direction, in ascending order of score.
+        current: The prompt to improve.
+        examples: Task examples, as text.
+        failures: Failures with the current prompt, as text.
+        words: The word budget.
+        variation: (number, of how many): makes the requests of one step differ, so that each
+            gets an answer of its own from any model at any temperature, cached or not.
+        too_long: (rewrite, words it changed) if an earlier answer went over the budget.
+    """
+
+    task_description: str
+    retrieved: tuple[ScoredPrompt, ...]
+    current: ScoredPrompt
+    examples: tuple[str, ...]
+    failures: tuple[str, ...]
+    words: int
+    variation: tuple[int, int]
+    too_long: tuple[str, int] | None = None
+
+    def sent_back(self, text: str, words_changed: int) -> MetaPrompt:
+        """Return the same request with an answer that changed too many words held against it."""
+        return replace(self, too_long=(text, words_changed))
+
+    def fields(self) -> dict[str, str]:
+        """Return the input fields of :class:`GeneratePrompt` that have something to say."""
+        number, total = self.variation
+        fields = {
+            "task_description": self.task_description,
+            "scored_prompts": "\n\n".join(
+                f"Prompt {i}, score {percent(prompt.score)}:\n<prompt>\n{prompt.text}\n</prompt>"
+                for i, prompt in enumerate(self.retrieved, start=1)
+            ),
+            "current_prompt": self.current.text,
+            "current_score": percent(self.current.score),
+            "task_examples": _numbered("Example", self.examples),
+            "failures": _numbered("Failure", self.failures),
+            "word_budget": f"Change at most {self.words} words of the current prompt.",
+            "rules": "\n".join(f"- {rule}" for rule in RULES),
+            "too_long": "",
+            "variation": "",
+        }
+        if self.too_long is not None:
+            text, changed = self.too_long
+            fields["too_long"] = (
+                f"This answer changed {changed} words, {changed - self.words} too many. Say the "
+                f"most useful part of it in at most {self.words} changed words:\n"
+                f"<prompt>\n{text}\n</prompt>"
+            )
+        if total > 1:
+            fields["variation"] = (
+                f"This is variation {number} of {total}: take an approach of your own, other "
+                "variations are written independently."
+            )
+        return {name: text for name, text in fields.items() if text}
+
+
+def signature(style: type[dspy.Signature], fields: Mapping[str, str]) -> type[dspy.Signature]:
+    """Return the signature with only those input fields that are given."""
+    for name in style.input_fields:
+        if name not in fields:
+            style = style.delete(name)
+    return style
+
+
+def percent(score: float) -> str:
+    """Write a score in [0, 1] as the prompt model reads it."""
+    return f"{100 * score:.1f} of 100"
+
+
+def show_fields(prefix: str, values: Mapping[str, Any]) -> list[str]:
+    """Write field values as lines ``prefix name: value``, long ones shortened."""
+    return [f"{prefix} {name}: {shorten(str(value))}" for name, value in values.items()]
+
+
+def shorten(text: str) -> str:
+    """Leave out the middle of a long text, and say how much."""
+    left_out = len(text) - LONGEST_VALUE
+    if left_out <= 0:
+        return text
+    half = LONGEST_VALUE // 2
+    return f"{text[:half]} [... {left_out} characters left out ...] {text[-half:]}"
+
+
+def _numbered(what: str, texts: Sequence[str]) -> str:
+    return "\n\n".join(f"{what} {i}\n{text}" for i, text in enumerate(texts, start=1))

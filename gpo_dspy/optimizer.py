@@ -1,0 +1,192 @@
+"""GPO as a DSPy teleprompter: the arguments and ``compile``; the algorithm is in ``loop.py``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dspy
+from dspy.teleprompt.teleprompt import Teleprompter
+
+from gpo_dspy.arguments import check_arguments
+from gpo_dspy.callbacks import Callback
+from gpo_dspy.direction import Direction, as_direction
+from gpo_dspy.embedding import resolve_embedder
+from gpo_dspy.evaluation.metric import Metric
+from gpo_dspy.plan import Auto, EvaluationMode
+from gpo_dspy.rewriter import OnExcess, Style
+from gpo_dspy.run import Run
+from gpo_dspy.schedule import Cosine, Schedule, as_schedule
+from gpo_dspy.search import Acceptance, Settings
+
+logger = logging.getLogger(__name__)
+
+
+class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
+    """Gradient-inspired Prompt Optimizer (arXiv 2402.17564) for DSPy programs.
+
+    Example:
+        >>> optimizer = GPO(metric=metric, prompt_model=dspy.LM("anthropic/claude-sonnet-4-5"))
+        >>> compiled = optimizer.compile(program, trainset=trainset, valset=valset)
+        >>> print(compiled.detailed_results)
+
+    Args:
+        metric: ``(example, prediction, trace=None)`` to a bool, a number in [0, 1], or
+            ``dspy.Prediction(score=, feedback=)``; metrics written for GEPA fit.
+        prompt_model: The LM that writes the rewrites; default: the configured LM.
+        auto: Budget by name: "light" (400 metric calls for one predictor; each further predictor
+            adds half as many), "medium" (1,000) or "heavy" (3,000). Default: "light", unless
+            ``max_metric_calls`` or ``epochs`` is given.
+        max_metric_calls: Budget as a number of metric calls, never exceeded.
+        epochs: Ends the run after so many passes over the training set in batches of
+            ``batch_size``, one batch a step.
+        candidates_per_step: Rewrites a step.
+        direction: Which earlier prompts are shown: "relevance", "recency", "importance",
+            "relevance_and_score", "none", or a ``Direction`` such as ``Relevance(k=5)``.
+        schedule: Words a rewrite may change: "cosine", "linear", "constant", "warm_restarts",
+            "plateau", a ``Schedule`` such as ``Cosine(80, 20)``, or a function
+            ``step, steps, scores -> words``.
+        rewrite: "generate" writes a prompt anew, "edit" revises the current one.
+        on_excess: A rewrite over the word budget is sent back once; still over, it is clipped
+            ("clip") or dropped ("drop"). "accept" takes every length, as the paper does.
+        failures: Failures of the current prompt shown with each request; 0 shows none.
+        task_examples: Training examples shown with each request; 0 shows none.
+        batch_size: Training examples of a step that ``task_examples`` are drawn from.
+        evaluation: "race" scores candidates on growing blocks of training and validation
+            examples and drops the weaker half each time; "full" scores every candidate on the
+            whole validation set.
+        acceptance: "improvement" moves on when a candidate beats the current prompt; "best_new"
+            always moves to the best candidate that was not current before (the paper's rule).
+        holdout: Whether validation examples are kept from the search for the final claim, where
+            ``compile`` gets no ``testset``.
+        embedder: Texts to vectors for the retrieval: "auto", a Sentence-Transformers or LiteLLM
+            model name, a ``dspy.Embedder``, or a callable.
+        num_threads: LM calls at the same time; default: DSPy's setting.
+        callbacks: Told of the plan, each metric call, each step and the end.
+        seed: Decides all that is random here.
+        verbose: Shows the plan, a progress bar and the outcome on standard error.
+
+    Raises:
+        ValueError: An argument has a value that is not allowed, or two contradict each other.
+    """
+
+    def __init__(
+        self,
+        metric: Callable[..., Any],
+        *,
+        prompt_model: dspy.LM | None = None,
+        auto: Auto | None = None,
+        max_metric_calls: int | None = None,
+        epochs: int | None = None,
+        candidates_per_step: int = 4,
+        direction: str | Direction = "relevance",
+        schedule: str | Schedule | Callable[[int, int, Sequence[float]], int] = "cosine",
+        rewrite: Style = "generate",
+        on_excess: OnExcess = "clip",
+        failures: int = 3,
+        task_examples: int = 2,
+        batch_size: int = 8,
+        evaluation: EvaluationMode = "race",
+        acceptance: Acceptance = "improvement",
+        holdout: bool = True,
+        embedder: Any = "auto",
+        num_threads: int | None = None,
+        callbacks: Sequence[Callback] = (),
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> None:
+        super().__init__()
+        self._arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        check_arguments(self._arguments)
+        self.metric = Metric(metric)
+        self.prompt_model = prompt_model
+        self.auto = auto
+        self.max_metric_calls = max_metric_calls
+        self.epochs = epochs
+        self.style = rewrite
+        self.on_excess = on_excess
+        self.holdout = holdout
+        self.embedder = resolve_embedder(embedder)
+        self.num_threads = num_threads
+        self.run_callbacks = tuple(callbacks)  # `callbacks` is what DSPy looks for on itself
+        self.verbose = verbose
+        self.settings = Settings(
+            direction=as_direction(direction),
+            schedule=as_schedule(schedule),
+            evaluation=evaluation,
+            acceptance=acceptance,
+            candidates_per_step=candidates_per_step,
+            failures=failures,
+            task_examples=task_examples,
+            batch_size=batch_size,
+            seed=seed,
+        )
+
+    @classmethod
+    def paper(
+        cls, metric: Callable[..., Any], *, prompt_model: dspy.LM | None = None, **overrides: Any
+    ) -> GPO:
+        """Return the published setting: 3 epochs of batches of 8, 8 candidates a step.
+
+        All candidates are scored on the whole validation set; the three earlier prompts most
+        relevant to the current one are shown, no failures; the word budget falls by a cosine
+        from 50 to 10 words and is requested, not enforced; the next prompt is the best candidate
+        that was not current before. Nothing is kept from the search, so nothing is claimed.
+
+        Args:
+            metric: See :class:`GPO`.
+            prompt_model: See :class:`GPO`.
+            **overrides: Any other argument of :class:`GPO`.
+        """
+        published: dict[str, Any] = {
+            "epochs": 3,
+            "batch_size": 8,
+            "candidates_per_step": 8,
+            "direction": "relevance",
+            "schedule": Cosine(50, 10),
+            "rewrite": "generate",
+            "on_excess": "accept",
+            "failures": 0,
+            "task_examples": 3,
+            "evaluation": "full",
+            "acceptance": "best_new",
+            "holdout": False,
+        }
+        return cls(metric, prompt_model=prompt_model, **(published | overrides))
+
+    def get_params(self) -> dict[str, Any]:
+        """Return the arguments by name, as they were given (MLflow logs them)."""
+        return dict(self._arguments)
+
+    def compile(
+        self,
+        student: dspy.Module,
+        *,
+        trainset: Sequence[dspy.Example],
+        teacher: dspy.Module | None = None,
+        valset: Sequence[dspy.Example] | None = None,
+        testset: Sequence[dspy.Example] | None = None,
+    ) -> dspy.Module:
+        """Return a copy of a program with better instructions; the student stays as it is.
+
+        Args:
+            student: A DSPy module with at least one predictor.
+            trainset: Examples that may be shown to the prompt model.
+            teacher: Part of DSPy's interface; GPO needs none.
+            valset: Examples to score on; without it, half of ``trainset`` is taken (seeded).
+            testset: Examples for the final claim alone; without it, part of ``valset`` is kept.
+
+        Returns:
+            The program, its :class:`~gpo_dspy.result.GPOResult` as ``detailed_results``.
+
+        Raises:
+            ValueError: An argument cannot be used; no call was made.
+            ProgramError: The program has nothing to optimise, or fails on every example.
+            MetricError: The metric's value is not a score in [0, 1].
+            BackendUnavailable: An LM refused, or stayed away; ``error.result`` holds the result
+                so far and ``error.program`` the best program.
+        """
+        if teacher is not None:
+            logger.warning("teacher is not used: GPO learns from scores and failures alone.")
+        return Run(self, student, trainset, valset, testset).compile()

@@ -1,0 +1,108 @@
+"""DSPy programs as points in prompt space: read the instructions out, write them back in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dspy
+
+from gpo_dspy.errors import ProgramError
+
+Instructions = tuple[tuple[str, str], ...]
+"""The state of a program: (predictor name, instruction) pairs in the program's own order."""
+
+
+def optimizable_predictors(program: dspy.Module) -> dict[str, dspy.Predict]:
+    """Find the predictors of a program by name; frozen (``_compiled``) submodules are left out.
+
+    Args:
+        program: Any DSPy module; a bare ``dspy.Predict`` has one predictor, named ``self``.
+
+    Returns:
+        Predictors by name, in the order DSPy lists them.
+
+    Raises:
+        ProgramError: There is none to optimise.
+    """
+    predictors = dict(program.named_predictors())
+    if predictors:
+        return predictors
+    frozen = [
+        name
+        for name, module in program.named_sub_modules()
+        if module is not program and getattr(module, "_compiled", False)
+    ]
+    if frozen:
+        raise ProgramError(
+            f"student: {type(program).__name__} has no predictor to optimise: all are inside "
+            f"frozen submodules ({', '.join(frozen)}). Set module._compiled = False on "
+            "those to optimise."
+        )
+    raise ProgramError(
+        f"student: {type(program).__name__} has no predictor to optimise; a program needs at least "
+        "one dspy.Predict (or ChainOfThought, ReAct, ...) among its attributes."
+    )
+
+
+def instructions_of(program: dspy.Module) -> Instructions:
+    """Read the present instruction of every optimizable predictor."""
+    return tuple(
+        (name, str(predictor.signature.instructions))
+        for name, predictor in optimizable_predictors(program).items()
+    )
+
+
+def with_instructions(program: dspy.Module, instructions: Instructions) -> dspy.Module:
+    """Copy a program and give the copy's predictors new instructions.
+
+    The LMs are shared with the original, not copied: a copy must be counted, cached and
+    configured as the original is.
+
+    Args:
+        program: The program; it is not modified.
+        instructions: (predictor name, instruction) pairs; predictors not named keep theirs.
+    """
+    copy = program.deepcopy()
+    originals = dict(program.named_predictors())
+    copies = dict(copy.named_predictors())
+    for name, predictor in copies.items():
+        predictor.lm = originals[name].lm
+    for name, text in instructions:
+        if copies[name].signature.instructions != text:
+            copies[name].signature = copies[name].signature.with_instructions(text)
+    return copy
+
+
+def replace_instruction(instructions: Instructions, changes: Mapping[str, str]) -> Instructions:
+    """Return the state in which the named predictors have the given instructions."""
+    return tuple((name, changes.get(name, text)) for name, text in instructions)
+
+
+def describe_predictor(program: dspy.Module, name: str) -> str:
+    """Say in words what a predictor gets and gives, and which part of the program it is."""
+    predictors = optimizable_predictors(program)
+    signature = predictors[name].signature
+    lines = []
+    if len(predictors) > 1:
+        others = ", ".join(other for other in predictors if other != name)
+        lines.append(
+            f"The prompt instructs the module `{name}` of the program "
+            f"{type(program).__name__}; its other modules are: {others}."
+        )
+    lines.append("Input fields: " + _describe_fields(signature.input_fields))
+    lines.append("Output fields: " + _describe_fields(signature.output_fields))
+    return "\n".join(lines)
+
+
+def _describe_fields(fields: Mapping[str, Any]) -> str:
+    return ", ".join(_describe_field(name, field) for name, field in fields.items())
+
+
+def _describe_field(name: str, field: Any) -> str:
+    type_name = getattr(field.annotation, "__name__", None) or str(field.annotation)
+    described = f"`{name}` ({type_name})"
+    description = (field.json_schema_extra or {}).get("desc", "")
+    if description and description != f"${{{name}}}":
+        described += f" – {description}"
+    return described

@@ -1,0 +1,131 @@
+"""What a run found, what it cost, and what can honestly be claimed of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from gpo_dspy.evaluation.statistics import Estimate
+from gpo_dspy.ledger import Usage
+from gpo_dspy.plan import Plan
+from gpo_dspy.program import Instructions
+from gpo_dspy.state import ScoredPrompt, StepRecord, StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Both programs on examples the search never saw.
+
+    Attributes:
+        base: Score of the student's own program.
+        final: Score of the best program found.
+        difference: Final minus base on the same examples, with its paired 95 % interval.
+    """
+
+    base: Estimate
+    final: Estimate
+    difference: Estimate
+
+    @property
+    def shown(self) -> bool:
+        """Whether the gain is distinguishable from nothing: its interval is above 0."""
+        return self.difference.low > 0
+
+    def __str__(self) -> str:
+        sentence = (
+            f"{100 * self.base.value:.1f} % -> {100 * self.final.value:.1f} % on "
+            f"{self.difference.n} examples the search never saw; gain "
+            f"{100 * self.difference.value:+.1f} points, 95 % interval "
+            f"[{100 * self.difference.low:+.1f}, {100 * self.difference.high:+.1f}]"
+        )
+        return sentence if self.shown else f"{sentence}: no gain could be shown"
+
+
+@dataclass(frozen=True, slots=True)
+class GPOResult:
+    """The outcome of ``GPO.compile``, attached to the program as ``detailed_results``.
+
+    Attributes:
+        start: The student's instructions, (predictor name, text) pairs.
+        best: The best instructions the search found.
+        returned: The instructions of the returned program: ``best``, or ``start`` where the
+            held-out examples speak against ``best``.
+        start_score: Score in [0, 1] of ``start`` on the search's examples.
+        best_score: Score in [0, 1] of ``best`` on the search's examples; the best of many noisy
+            scores, so too high: quote ``claim`` instead.
+        claim: Scores on examples the search never saw; None if there were none.
+        stop_reason: Why the run ended, and the remedy.
+        plan: What was planned.
+        metric_calls: Metric calls made.
+        outcomes: How the metric calls ended, counted.
+        fates: What became of the rewrites, counted.
+        task_usage: LM calls, tokens and US dollars of the program.
+        prompt_usage: The same of the prompt model.
+        seconds: Wall time.
+        records: Every step.
+        trajectories: Every scored prompt by predictor, in order of age.
+    """
+
+    start: Instructions
+    best: Instructions
+    returned: Instructions
+    start_score: float
+    best_score: float
+    claim: Claim | None
+    stop_reason: StopReason
+    plan: Plan
+    metric_calls: int
+    outcomes: dict[str, int]
+    fates: dict[str, int]
+    task_usage: Usage
+    prompt_usage: Usage
+    seconds: float
+    records: tuple[StepRecord, ...] = field(repr=False)
+    trajectories: dict[str, tuple[ScoredPrompt, ...]] = field(repr=False)
+
+    @property
+    def cost(self) -> float:
+        """US dollars of all LM calls whose price is known."""
+        return self.task_usage.cost + self.prompt_usage.cost
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-ready values."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=_plain))
+        return plain
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the result as JSON; beside the target first, then moved, so never half a file.
+
+        Args:
+            path: The file; missing folders are made.
+        """
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        beside.write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False), "utf-8")
+        beside.replace(target)
+        return target
+
+    def __str__(self) -> str:
+        lines = [
+            str(self.claim)
+            if self.claim
+            else f"{100 * self.start_score:.1f} % -> {100 * self.best_score:.1f} % on the search's "
+            "own examples (no examples were kept from it, so no gain is claimed)",
+            f"{self.metric_calls:,} metric calls, {self.prompt_usage.lm_calls:,} rewrites asked "
+            f"for, ${self.cost:.4f}, {self.seconds:.1f} s",
+            f"stopped: {self.stop_reason.value}",
+        ]
+        if self.returned == self.start:
+            lines.append("returned: the student's own instructions")
+        return "\n".join(lines)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.name
+    raise TypeError(f"{type(value).__name__} is not JSON-serializable")

@@ -1,0 +1,136 @@
+"""The update: the prompt model writes, what it wrote is measured and held to the word budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError
+
+from gpo_dspy.backend_errors import Patience
+from gpo_dspy.edits import clip, words_changed
+from gpo_dspy.guards import length_limit, refuse
+from gpo_dspy.ledger import Ledger
+from gpo_dspy.meta_prompt import EditPrompt, GeneratePrompt, MetaPrompt, signature
+from gpo_dspy.parallel import ordered_map
+from gpo_dspy.state import Fate, Rewrite
+
+Style = Literal["generate", "edit"]
+OnExcess = Literal["clip", "drop", "accept"]
+
+STYLES = {"generate": GeneratePrompt, "edit": EditPrompt}
+
+
+@dataclass(frozen=True, slots=True)
+class Rewriter:
+    """Asks the prompt model for rewrites.
+
+    A rewrite over the word budget is sent back once with its count. Still over, it is clipped
+    hunk by hunk (the counterpart of gradient clipping), dropped, or accepted as it is.
+
+    Attributes:
+        lm: The prompt model.
+        style: "generate" writes the prompt anew, "edit" revises the current one.
+        on_excess: What becomes of a rewrite that is still over budget: "clip", "drop" or "accept".
+            With "accept" it is not sent back either: the budget is a request, as in the paper.
+        num_threads: Requests that run at the same time.
+        patience: How long a request waits for the backend.
+        ledger: Counts the LM calls.
+    """
+
+    lm: dspy.LM
+    style: Style = "generate"
+    on_excess: OnExcess = "clip"
+    num_threads: int = 8
+    patience: Patience = Patience()
+    ledger: Ledger = field(default_factory=Ledger)
+
+    def write(self, requests: Sequence[MetaPrompt], *, start: str) -> list[Rewrite]:
+        """Answer each request with one rewrite, in order.
+
+        Args:
+            requests: What to show the prompt model, once per rewrite.
+            start: The student's own instruction; its placeholders must stay.
+
+        Raises:
+            BackendUnavailable: The prompt model's backend refused, or stayed away.
+        """
+        with self.ledger.watch():
+            return list(
+                ordered_map(
+                    lambda request: self._write(request, start),
+                    requests,
+                    num_threads=self.num_threads,
+                )
+            )
+
+    def _write(self, request: MetaPrompt, start: str) -> Rewrite:
+        first = self._ask(request)
+        rewrite = self._measured(request, first, start)
+        if rewrite.fate is not Fate.DROPPED:
+            return rewrite
+        # Over budget: once more, with the count.
+        second = self._ask(request.sent_back(first or "", rewrite.words_proposed))
+        again = self._measured(request, second, start)
+        if again.fate is Fate.KEPT:
+            return Rewrite(
+                again.text,
+                Fate.SHORTENED,
+                request.words,
+                rewrite.words_proposed,
+                again.words_changed,
+            )
+        return self._clipped(request, rewrite, start) if self.on_excess == "clip" else rewrite
+
+    def _ask(self, request: MetaPrompt) -> str | None:
+        """Return the prompt model's answer, or None if it cannot be parsed."""
+        fields = request.fields()
+        predict = dspy.Predict(signature(STYLES[self.style], fields))
+        try:
+            # The caller's program may be traced or streamed; the prompt model's work is not.
+            with dspy.context(lm=self.lm, trace=[], send_stream=None):
+                answer = self.patience.call(lambda: predict(**fields))
+        except AdapterParseError:
+            return None
+        return unwrap(str(answer.improved_prompt or ""))
+
+    def _measured(self, request: MetaPrompt, text: str | None, start: str) -> Rewrite:
+        """Decide the fate of an answer; one over the budget is for now dropped."""
+        if text is None:
+            return Rewrite("", Fate.UNPARSABLE, request.words)
+        refused = refuse(text, start=start)
+        if refused is Fate.TOO_LONG:  # not worth an alignment of tens of thousands of words
+            return Rewrite(text[: length_limit(start)], refused, request.words)
+        changed = words_changed(request.current.text, text)
+        if refused is None:
+            refused = self._budget_fate(changed, request.words)
+        return Rewrite(text, refused, request.words, changed, changed)
+
+    def _budget_fate(self, changed: int, words: int) -> Fate:
+        if changed == 0:
+            return Fate.REPEATED
+        if changed <= words:
+            return Fate.KEPT
+        return Fate.OVER_BUDGET if self.on_excess == "accept" else Fate.DROPPED
+
+    def _clipped(self, request: MetaPrompt, rewrite: Rewrite, start: str) -> Rewrite:
+        text = clip(request.current.text, rewrite.text, request.words)
+        clipped = self._measured(request, text, start)
+        fate = Fate.CLIPPED if clipped.fate is Fate.KEPT else clipped.fate
+        return Rewrite(text, fate, request.words, rewrite.words_proposed, clipped.words_changed)
+
+
+def unwrap(text: str) -> str:
+    """Strip what models put around a prompt: white space, code fences, quotation marks, tags."""
+    text = text.strip()
+    if text.startswith("```") and text.endswith("```") and "\n" in text:
+        text = text[text.index("\n") : -3].strip()
+    if text.startswith("<prompt>") and text.endswith("</prompt>"):
+        text = text[len("<prompt>") : -len("</prompt>")].strip()
+    for opening, closing in ('""', "“”", "''"):
+        inner = text[1:-1]
+        if text[:1] == opening and text[-1:] == closing and not {opening, closing} & set(inner):
+            text = inner.strip()
+    return text

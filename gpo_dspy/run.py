@@ -1,0 +1,208 @@
+"""One call of ``compile``: puts the parts together, runs the loop, brings the result home."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import dspy
+
+from gpo_dspy.callbacks import Callbacks
+from gpo_dspy.data import Data, assign_roles
+from gpo_dspy.errors import BackendUnavailable
+from gpo_dspy.evaluation.runner import Runner
+from gpo_dspy.evaluation.scoreboard import Scoreboard
+from gpo_dspy.evaluation.statistics import mean_estimate, paired_difference
+from gpo_dspy.ledger import Ledger
+from gpo_dspy.loop import optimize
+from gpo_dspy.plan import Plan, auto_metric_calls, holdout_size, make_plan
+from gpo_dspy.program import instructions_of, optimizable_predictors, with_instructions
+from gpo_dspy.report.progress import Progress
+from gpo_dspy.result import Claim, GPOResult
+from gpo_dspy.rewriter import Rewriter
+from gpo_dspy.search import Search
+from gpo_dspy.state import RunState, StopReason
+from gpo_dspy.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from gpo_dspy.optimizer import GPO
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_THREADS = 8
+
+
+class Run:
+    """One optimisation of one program; made and used by :meth:`gpo_dspy.GPO.compile`."""
+
+    def __init__(
+        self,
+        optimizer: GPO,
+        student: dspy.Module,
+        trainset: Sequence[dspy.Example],
+        valset: Sequence[dspy.Example] | None,
+        testset: Sequence[dspy.Example] | None,
+    ) -> None:
+        self._began = time.monotonic()
+        self._student = student
+        self._start = _start_instructions(student)
+        prompt_model = _prompt_model(optimizer.prompt_model, student)
+        self._data, self._plan = _plan(optimizer, len(self._start), trainset, valset, testset)
+        progress = [Progress()] if optimizer.verbose else []
+        self._callbacks = Callbacks([*progress, *optimizer.run_callbacks])
+        threads = optimizer.num_threads or dspy.settings.num_threads or DEFAULT_THREADS
+        self._task_ledger, self._prompt_ledger = Ledger(), Ledger()
+        self._board = Scoreboard(
+            student,
+            self._data.examples,
+            Runner(optimizer.metric, num_threads=threads),
+            self._plan.max_metric_calls,
+            ledger=self._task_ledger,
+            on_result=self._on_metric_call,
+        )
+        rewriter = Rewriter(
+            prompt_model,
+            style=optimizer.style,
+            on_excess=optimizer.on_excess,
+            num_threads=threads,
+            ledger=self._prompt_ledger,
+        )
+        self._trajectories = {name: Trajectory(optimizer.embedder) for name, _ in self._start}
+        self._search = Search(
+            student,
+            self._data,
+            self._board,
+            rewriter,
+            self._trajectories,
+            self._plan,
+            optimizer.settings,
+        )
+        self._state = RunState(self._start, self._start, 0.0, (self._start,))
+
+    def compile(self) -> dspy.Module:
+        """Run to the end and return the program with its result.
+
+        Raises:
+            BackendUnavailable: With what was finished as ``program`` and ``result``.
+        """
+        self._callbacks.on_start(self._plan)
+        claim = None
+        try:
+            self._state = self._search.start(self._start)
+            self._state, reason = optimize(self._search, self._state, self._on_step)
+            claim = self._claim()
+        except KeyboardInterrupt:
+            logger.warning("Interrupted: the best program so far is returned.")
+            reason = StopReason.INTERRUPTED
+        except BackendUnavailable as error:
+            error.program = self._finish(StopReason.BACKEND, None)
+            error.result = error.program.detailed_results
+            raise
+        return self._finish(reason, claim)
+
+    def _on_metric_call(self) -> None:
+        usage = self._task_ledger.usage + self._prompt_ledger.usage
+        self._callbacks.on_metric_call(self._board.metric_calls, usage)
+
+    def _on_step(self, state: RunState) -> None:
+        self._state = state
+        self._callbacks.on_step(state)
+
+    def _claim(self) -> Claim | None:
+        """Score the student and the best program on the examples kept from the search."""
+        holdout, best = self._data.holdout, self._state.best
+        if not holdout:
+            return None
+        self._board.evaluate((state, i) for i in holdout for state in (self._start, best))
+        base, final = self._board.scores(self._start, holdout), self._board.scores(best, holdout)
+        return Claim(mean_estimate(base), mean_estimate(final), paired_difference(base, final))
+
+    def _finish(self, reason: StopReason, claim: Claim | None) -> dspy.Module:
+        """Make the program to return, with the result attached, and tell the callbacks."""
+        state = self._state
+        rejected = claim is not None and claim.difference.value < 0
+        returned = self._start if rejected else state.best
+        result = GPOResult(
+            start=self._start,
+            best=state.best,
+            returned=returned,
+            start_score=self._search.mean_score(self._start),
+            best_score=state.best_score,
+            claim=claim,
+            stop_reason=reason,
+            plan=self._plan,
+            metric_calls=self._board.metric_calls,
+            outcomes={outcome.name: n for outcome, n in self._board.outcomes.items()},
+            fates=dict(
+                Counter(
+                    candidate.rewrite.fate.name
+                    for record in state.records
+                    for candidate in record.candidates
+                )
+            ),
+            task_usage=self._task_ledger.usage,
+            prompt_usage=self._prompt_ledger.usage,
+            seconds=time.monotonic() - self._began,
+            records=state.records,
+            trajectories={name: tuple(t) for name, t in self._trajectories.items()},
+        )
+        program = with_instructions(self._student, returned)
+        program.detailed_results = result
+        self._callbacks.on_end(result)
+        return program
+
+
+def _start_instructions(student: object) -> tuple[tuple[str, str], ...]:
+    if not isinstance(student, dspy.Module):
+        raise ValueError(
+            f"student must be a dspy.Module, got {type(student).__name__}; compile takes the "
+            "program itself, for example dspy.ChainOfThought('question -> answer')."
+        )
+    return instructions_of(student)
+
+
+def _prompt_model(given: dspy.LM | None, student: dspy.Module) -> dspy.LM:
+    """Return the LM that writes the rewrites; refuse a program that has none to run on."""
+    configured = dspy.settings.lm
+    own = {name: p.lm for name, p in optimizable_predictors(student).items()}
+    unequipped = [name for name, lm in own.items() if lm is None]
+    if unequipped and configured is None:
+        raise ValueError(
+            f"No LM is configured for {', '.join(unequipped)}: call "
+            "dspy.configure(lm=dspy.LM('provider/model')) first, or student.set_lm(...)."
+        )
+    return given or configured or next(iter(own.values()))
+
+
+def _plan(
+    optimizer: GPO,
+    predictors: int,
+    trainset: Sequence[dspy.Example],
+    valset: Sequence[dspy.Example] | None,
+    testset: Sequence[dspy.Example] | None,
+) -> tuple[Data, Plan]:
+    """Give the examples their roles and lay out the run over them."""
+    settings = optimizer.settings
+    calls = optimizer.max_metric_calls
+    if calls is None and optimizer.auto is not None:
+        calls = auto_metric_calls(optimizer.auto, predictors) + 2 * len(testset or ())
+    size = holdout_size(calls) if optimizer.holdout and calls is not None else 0
+    data = assign_roles(trainset, valset, testset, holdout=size, seed=settings.seed)
+    max_steps = None
+    if optimizer.epochs is not None:
+        max_steps = optimizer.epochs * -(-len(data.train) // settings.batch_size)
+    if calls is None:  # the epochs alone end the run: enough for every candidate on every example
+        searched = len(data.train) + len(data.validation)
+        calls = searched * (1 + (max_steps or 1) * settings.candidates_per_step)
+        calls += 2 * len(data.holdout)
+    plan = make_plan(
+        data,
+        max_metric_calls=calls,
+        max_steps=max_steps,
+        candidates=settings.candidates_per_step,
+        evaluation=settings.evaluation,
+    )
+    return data, plan

@@ -1,0 +1,20 @@
+"""Settings that every test of ``gpo_dspy`` needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import dspy
+import pytest
+
+# Before LiteLLM is imported: its price list comes with the package, not from the network.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+
+
+@pytest.fixture(autouse=True)
+def no_cached_answers() -> Iterator[None]:
+    """Answers of one test must not serve another."""
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    with dspy.context(lm=None):
+        yield
