@@ -59,7 +59,7 @@ def clip(before: str, after: str, budget: int) -> str:
     while any(part.taken for part in parts):
         result = alignment.render(parts)
         # Counted again: where two texts meet, two words may have become one, or one two.
-        if words_changed(before, result) <= budget:
+        if words_changed(before, result) <= budget and _paired(result, before, after):
             return result
         last = max(index for index, part in enumerate(parts) if part.taken)
         parts[last] = _Part(parts[last].start, parts[last].stop, taken=False)
@@ -171,12 +171,16 @@ class _Alignment:
 
 def _ends(text: Segments, *, sentence: bool) -> list[bool]:
     """Returns for each gap [n + 1] whether a sentence, or at least a clause, ends in it."""
-    ends = [bool(_SENTENCE_END.search(gap)) for gap in text.gaps]
+    kinds = set(text.gaps)  # few, however long the text is
+    sure = {gap for gap in kinds if _SENTENCE_END.search(gap)}
+    spaced: set[str] = set()
     if not sentence:
-        for k, word in enumerate(text.words, start=1):
-            gap = text.gaps[k]
-            spaced = any(map(str.isspace, gap)) and _UNSPACED.search(word)
-            ends[k] = ends[k] or bool(spaced or _CLAUSE_END.search(gap))
+        sure |= {gap for gap in kinds if _CLAUSE_END.search(gap)}
+        spaced = {gap for gap in kinds - sure if any(map(str.isspace, gap))}
+    ends = [gap in sure for gap in text.gaps]
+    for k, word in enumerate(text.words, start=1):
+        if text.gaps[k] in spaced and _UNSPACED.search(word):
+            ends[k] = True
     ends[0] = ends[-1] = True
     return ends
 
@@ -185,3 +189,9 @@ def _balance(text: str) -> list[int]:
     """Returns how many brackets of each kind are left open, and which quotes lack a partner."""
     brackets = [text.count(pair[0]) - text.count(pair[1]) for pair in _BRACKETS]
     return brackets + [text.count(quote) % 2 for quote in _QUOTES]
+
+
+def _paired(text: str, *originals: str) -> bool:
+    """Returns whether brackets and quotes are as even as in one of the originals, each kind."""
+    allowed = zip(*map(_balance, originals), strict=True)
+    return all(count in counts for count, counts in zip(_balance(text), allowed, strict=True))

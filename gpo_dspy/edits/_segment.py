@@ -49,7 +49,7 @@ def segment(text: str) -> Segments:
     gaps: list[str] = []
     gap: list[str] = []
     for token in _tokens(text):
-        if _WORD.search(token):
+        if token.isalnum() or _WORD.search(token):  # the first test is only for speed
             gaps.append("".join(gap))
             found.append(token)
             gap = []

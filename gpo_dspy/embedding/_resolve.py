@@ -95,7 +95,7 @@ def _is_litellm(name: str) -> bool:
     if not slash:
         return bool(litellm.model_cost.get(name, {}).get("mode") == "embedding")
     custom = [entry["provider"] for entry in litellm.custom_provider_map]
-    return provider in [*map(str, litellm.provider_list), *custom]
+    return provider in [*litellm.provider_list, *custom]
 
 
 def _litellm(model: str) -> Embedder:

@@ -269,11 +269,11 @@ class TestClip:
 def test_long_prompts_are_quick(one: str, two: str) -> None:
     before = (one * 9 + two) * (25_000 // len(one * 9 + two)) * 2
     after = (two * 3 + one * 8) * (25_000 // len(two * 3 + one * 8)) * 2
-    started = time.perf_counter()
+    started = time.process_time()  # other work on the machine does not count
     words_changed(before, after)
     word_diff(before, after)
     clip(before, after, 500)
-    assert time.perf_counter() - started < 2.0  # measured 0.5 s; a quadratic slip takes minutes
+    assert time.process_time() - started < 3.0  # measured 0.1 to 0.7 s
 
 
 def test_examples_in_the_documentation_run() -> None:

@@ -1,0 +1,142 @@
+"""Each direction shows the prompts it promises, in ascending order of score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_trajectory import Compass, prompt, texts
+
+from gpo_dspy.direction import (
+    Direction,
+    Importance,
+    NoDirection,
+    Recency,
+    Relevance,
+    RelevanceAndScore,
+    as_direction,
+)
+from gpo_dspy.state import ScoredPrompt
+from gpo_dspy.trajectory import Trajectory
+
+# Angle and score, oldest first.
+HAND_MADE = [
+    ("0", 0.5),
+    ("5", 0.4),
+    ("20", 0.7),
+    ("40", 0.6),
+    ("90", 0.9),
+    ("170", 0.8),
+    ("8", 0.4),
+]
+EVERY: list[Direction] = [
+    *(Relevance(), Recency(), Importance(), RelevanceAndScore(), NoDirection()),
+    *(Relevance(1), Recency(9), Importance(9), RelevanceAndScore(9)),
+]
+
+
+def made(entries: Sequence[tuple[str, float]]) -> Trajectory:
+    return Trajectory(Compass(), [prompt(text, score) for text, score in entries])
+
+
+def shown(direction: Direction, current: str = "0") -> list[str]:
+    return texts(direction(made(HAND_MADE), prompt(current)))
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"),
+    [
+        (Relevance(3), ["5", "8", "20"]),
+        (Recency(3), ["8", "170", "90"]),
+        (Importance(3), ["20", "170", "90"]),
+        (NoDirection(), []),
+        (RelevanceAndScore(3, weight=0), ["5", "8", "20"]),
+        (RelevanceAndScore(3, weight=1), ["20", "170", "90"]),
+        (RelevanceAndScore(3, weight=0.5), ["40", "20", "90"]),
+        (RelevanceAndScore(2, weight=1, pool=3), ["5", "20"]),
+    ],
+    ids=str,
+)
+def test_shows_what_it_promises(direction: Direction, expected: list[str]) -> None:
+    assert shown(direction) == expected
+
+
+@pytest.mark.parametrize("direction", EVERY, ids=str)
+class TestContract:
+    """What every direction promises."""
+
+    @given(
+        entries=st.lists(
+            st.tuples(st.integers(0, 359).map(str), st.sampled_from([0.0, 0.5, 0.7, 1.0])),
+            max_size=12,
+        ),
+        current=st.integers(0, 359).map(str),
+    )
+    def test_is_ascending_without_the_current_prompt(
+        self, direction: Direction, entries: list[tuple[str, float]], current: str
+    ) -> None:
+        trajectory = made([(current, 0.6), *entries])
+        found = direction(trajectory, prompt(current))
+        keys = [(one.score, trajectory.age(one.text)) for one in found]
+        assert keys == sorted(keys)
+        assert current not in texts(found)
+        k = getattr(direction, "k", 0)
+        assert len(found) == min(k, len(trajectory) - 1)
+
+    def test_an_empty_trajectory_shows_nothing(self, direction: Direction) -> None:
+        assert direction(made([]), prompt("0")) == ()
+
+    def test_the_current_prompt_need_not_be_in_the_trajectory(self, direction: Direction) -> None:
+        assert len(shown(direction, current="1")) == min(getattr(direction, "k", 0), 7)
+
+
+class TestAsDirection:
+    """Names and directions."""
+
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("relevance", Relevance(3)),
+            ("recency", Recency(3)),
+            ("importance", Importance(3)),
+            ("relevance_and_score", RelevanceAndScore(3, 0.5)),
+            ("none", NoDirection()),
+        ],
+    )
+    def test_names(self, name: str, expected: Direction) -> None:
+        assert as_direction(name) == expected
+
+    def test_a_direction_or_a_function_is_returned_as_it_is(self) -> None:
+        def oldest(trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
+            return tuple(trajectory)[:1]
+
+        assert as_direction(oldest) is oldest
+        assert as_direction(Relevance(5)) == Relevance(5)
+
+    def test_an_unknown_name_lists_what_is_allowed(self) -> None:
+        with pytest.raises(ValueError, match=r"'relevance', 'recency', .*; found 'relevant'"):
+            as_direction("relevant")
+
+    @pytest.mark.parametrize("value", [None, 3, Relevance])
+    def test_anything_else_is_refused(self, value: Any) -> None:
+        with pytest.raises(TypeError, match="direction must be one of"):
+            as_direction(value)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Relevance(0), "k must be at least 1, found 0"),
+        (lambda: Recency(-1), "k must be at least 1, found -1"),
+        (lambda: Importance(0), "k must be at least 1, found 0"),
+        (lambda: RelevanceAndScore(0), "k must be at least 1, found 0"),
+        (lambda: RelevanceAndScore(weight=1.5), r"weight must be in \[0, 1\], found 1.5"),
+        (lambda: RelevanceAndScore(k=3, pool=2), "pool must be at least k=3, found 2"),
+    ],
+)
+def test_bad_arguments_are_refused(build: Callable[[], Direction], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()
