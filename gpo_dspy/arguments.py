@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
+
+from gpo_dspy.callbacks import Callback
 
 CHOICES = {
     "auto": ("light", "medium", "heavy"),
@@ -47,6 +49,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         if not isinstance(given[name], bool):
             raise ValueError(f"{name} must be True or False; found {given[name]!r}.")
     _check_prompt_model(given.get("prompt_model"))
+    _check_callbacks(given["callbacks"])
     if "auto" in given and "max_metric_calls" in given:
         raise ValueError(
             f"auto={given['auto']!r} and max_metric_calls={given['max_metric_calls']} contradict "
@@ -65,4 +68,12 @@ def _check_prompt_model(prompt_model: Any) -> None:
         raise ValueError(
             f"prompt_model must be a dspy.LM or None; found {type(prompt_model).__name__} "
             f"{prompt_model!r}.{hint}"
+        )
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    is_list = isinstance(callbacks, Sequence) and not isinstance(callbacks, str)
+    if not is_list or not all(isinstance(callback, Callback) for callback in callbacks):
+        raise ValueError(
+            f"callbacks must be a list of gpo_dspy.Callback objects; found {callbacks!r}."
         )

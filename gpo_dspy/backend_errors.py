@@ -8,14 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import tenacity
-from dspy.utils.exceptions import (
-    ContextWindowExceededError,
-    LMError,
-    LMRateLimitError,
-    LMServerError,
-    LMTimeoutError,
-    LMTransportError,
-)
+from dspy.utils.exceptions import ContextWindowExceededError, LMError, is_retryable_lm_error
 
 from gpo_dspy.errors import BackendUnavailable
 
@@ -23,12 +16,14 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-WAITING_HELPS = (LMTransportError, LMRateLimitError, LMServerError, LMTimeoutError)
-
 
 def is_backend_error(error: BaseException) -> bool:
     """Tell an error of the backend from one of the prompt: only a too long prompt is the latter."""
     return isinstance(error, LMError) and not isinstance(error, ContextWindowExceededError)
+
+
+def _waiting_helps(error: BaseException) -> bool:
+    return isinstance(error, LMError) and bool(is_retryable_lm_error(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +48,10 @@ class Patience:
             BackendUnavailable: It stayed away, or refused for a reason that waiting does not cure.
         """
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(WAITING_HELPS),
+            retry=tenacity.retry_if_exception(_waiting_helps),
             stop=tenacity.stop_after_attempt(self.attempts),
             wait=self._wait,
-            before_sleep=tenacity.before_sleep_log(logger, logging.WARNING),
+            before_sleep=_log_wait,
             reraise=True,
         )
         try:
@@ -74,14 +69,31 @@ class Patience:
 
     def _unavailable(self, error: LMError) -> BackendUnavailable:
         model = error.model or "the configured LM"
-        if isinstance(error, WAITING_HELPS):
+        if is_retryable_lm_error(error):
             return BackendUnavailable(
                 f"The backend of {model} did not answer in {self.attempts} tries "
-                f"({type(error).__name__}: {error.message}). Nothing was scored for it; run the "
+                f"({_said(error)}). Nothing was scored for it; run the "
                 "same compile call again when it is back."
             )
         return BackendUnavailable(
-            f"The backend of {model} refused the request ({type(error).__name__}: "
-            f"{error.message}). Check the model's name, the key and the settings of its dspy.LM; "
-            "nothing was scored for it."
+            f"The backend of {model} refused the request ({_said(error)}). Check the model's name, "
+            "the key and the settings of its dspy.LM; nothing was scored for it."
         )
+
+
+def _log_wait(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, LMError):
+        logger.warning(
+            "%s is away (%s); try %d follows in %.1f s.",
+            error.model or "The configured LM",
+            _said(error),
+            state.attempt_number + 1,
+            state.upcoming_sleep,
+        )
+
+
+def _said(error: LMError) -> str:
+    """Return the first line; further ones advise users of the request layer, not of DSPy."""
+    first, *_ = [*str(error.message).splitlines(), ""]
+    return f"{type(error).__name__}: {first}"

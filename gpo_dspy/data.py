@@ -46,7 +46,8 @@ def assign_roles(
     """Give every example its role.
 
     Without a validation set, half of the training set (seeded) becomes one. Without a test set,
-    ``holdout`` validation examples (seeded) are kept from the search, at most half of them.
+    ``holdout`` validation examples (seeded) are kept from the search, at most half of them. The
+    search never sees an example that is kept, even where it is in another set too.
 
     Args:
         trainset: At least one example; two, if there is no ``valset``.
@@ -56,7 +57,8 @@ def assign_roles(
         seed: Decides who goes where.
 
     Raises:
-        ValueError: A set is empty, or holds what is not an example with inputs.
+        ValueError: A set is empty, or holds what is not an example with inputs; or all of a set
+            is in ``testset`` too.
     """
     _check("trainset", trainset)
     shuffle = random.Random(f"{seed}/roles")
@@ -66,9 +68,9 @@ def assign_roles(
                 "trainset has 1 example and there is no valset: give at least 2 examples, so that "
                 "one can be kept for validation, or pass valset=."
             )
-        validation = int(len(trainset) * VALIDATION_SHARE)
+        half = int(len(trainset) * VALIDATION_SHARE)
         shuffled = shuffle.sample(list(trainset), len(trainset))
-        trainset, valset = shuffled[validation:], shuffled[:validation]
+        trainset, valset = shuffled[half:], shuffled[:half]
         logger.info(
             "No valset given: %d of the trainset's %d examples are used for validation (seed %d).",
             len(valset), len(shuffled), seed,
@@ -78,14 +80,39 @@ def assign_roles(
         _check("testset", testset)
     examples = (*trainset, *valset, *(testset or ()))
     train = range(len(trainset))
-    validation_indices = list(range(len(trainset), len(trainset) + len(valset)))
-    held = list(range(len(trainset) + len(valset), len(examples)))
+    validation = range(len(trainset), len(trainset) + len(valset))
+    held: Sequence[int] = range(len(trainset) + len(valset), len(examples))
     if testset is None:
-        held = sorted(
-            shuffle.sample(validation_indices, min(holdout, int(len(valset) * HOLDOUT_SHARE)))
-        )
-        validation_indices = [index for index in validation_indices if index not in set(held)]
-    return Data(examples, tuple(train), tuple(validation_indices), tuple(held))
+        size = min(holdout, int(len(valset) * HOLDOUT_SHARE))
+        held = sorted(shuffle.sample(validation, size))
+    shown, scored = _without(examples, train, held), _without(examples, validation, held)
+    if not (shown and scored):
+        if testset is not None:
+            raise ValueError(
+                "testset holds every example of trainset or of valset: a claim needs examples that "
+                "the search never saw."
+            )
+        shown, scored, held = tuple(train), tuple(validation), ()
+    return Data(examples, shown, scored, tuple(held))
+
+
+def _without(
+    examples: Sequence[dspy.Example], indices: Sequence[int], held: Sequence[int]
+) -> tuple[int, ...]:
+    """Return the indices of examples that are not held, nor equal to one that is."""
+    kept = [examples[index] for index in held]
+    left = tuple(i for i in indices if not any(_same(examples[i], example) for example in kept))
+    copies = len(indices) - len(left) - len(set(indices) & set(held))
+    if copies:
+        logger.warning("%d examples are left out of the search: the claim rests on them.", copies)
+    return left
+
+
+def _same(one: dspy.Example, other: dspy.Example) -> bool:
+    try:
+        return one is other or bool(one == other)
+    except ValueError:  # arrays as fields have no plain truth value
+        return False
 
 
 def _check(name: str, examples: Sequence[dspy.Example]) -> None:

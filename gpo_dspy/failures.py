@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 
 import dspy
 
@@ -12,29 +13,57 @@ from gpo_dspy.meta_prompt import shorten, show_fields
 
 
 def failed_examples(results: Mapping[int, Evaluation], predictor: str) -> list[int]:
-    """Return the examples that did not get the full score, those through the predictor first.
+    """Return the examples that went wrong; if some of them went through the predictor, those.
+
+    With scores between 0 and 1, wrong is what lies at the mean or below it.
 
     Args:
         results: What is known of the current program, by example index.
         predictor: The predictor to be rewritten.
     """
-    failed = [index for index, evaluation in results.items() if evaluation.score < 1.0]
+    level = _mean(results)
+    failed = [i for i, result in results.items() if result.score < 1.0 and result.score <= level]
     through = [index for index in failed if any(_calls(results[index], predictor))]
     return through or failed
+
+
+def successes(results: Mapping[int, Evaluation]) -> list[int]:
+    """Return the examples that went right: full score, or above the mean."""
+    level = _mean(results)
+    return [i for i, result in results.items() if result.score >= 1.0 or result.score > level]
 
 
 def deal(
     indices: Sequence[int], *, hands: int, size: int, random_state: random.Random
 ) -> list[list[int]]:
-    """Deal indices to several hands, as evenly as they go round; hands differ where they can.
+    """Deal indices to several hands, evenly: with 7 failures and 4 hands of 3, each is shown.
 
-    With 7 failures, 4 hands and 3 a hand, each failure is shown at least once.
+    Args:
+        indices: What to deal.
+        hands: How many hands.
+        size: Indices in a hand at most; within a hand they differ.
+        random_state: Shuffles.
     """
-    deck: list[int] = []
     size = min(size, len(indices))
-    while size and len(deck) < hands * size:
-        deck.extend(random_state.sample(indices, len(indices)))
-    return [_distinct(deck[start : start + size]) for start in range(0, hands * size, size or 1)]
+    dealt: list[list[int]] = []
+    deck: list[int] = []
+    for _ in range(hands):
+        hand: list[int] = []
+        while len(hand) < size:
+            if not deck:
+                deck = random_state.sample(indices, len(indices))
+            fresh = next((i for i in deck if i not in hand), None)
+            if fresh is None:  # the rest of the deck is in this hand already
+                deck = random_state.sample(indices, len(indices))
+                continue
+            deck.remove(fresh)
+            hand.append(fresh)
+        dealt.append(hand)
+    return dealt
+
+
+def _mean(results: Mapping[int, Evaluation]) -> float:
+    return fmean(result.score for result in results.values()) if results else 0.0
 
 
 def show_example(example: dspy.Example) -> str:
@@ -73,7 +102,3 @@ def show_failure(example: dspy.Example, evaluation: Evaluation, predictor: str) 
 
 def _calls(evaluation: Evaluation, predictor: str) -> Iterator[PredictorCall]:
     return (call for call in evaluation.trace if call.predictor == predictor)
-
-
-def _distinct(hand: Sequence[int]) -> list[int]:
-    return list(dict.fromkeys(hand))

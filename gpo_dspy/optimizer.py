@@ -10,6 +10,7 @@ import dspy
 from dspy.teleprompt.teleprompt import Teleprompter
 
 from gpo_dspy.arguments import check_arguments
+from gpo_dspy.backend_errors import Patience
 from gpo_dspy.callbacks import Callback
 from gpo_dspy.direction import Direction, as_direction
 from gpo_dspy.embedding import resolve_embedder
@@ -111,6 +112,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         self.num_threads = num_threads
         self.run_callbacks = tuple(callbacks)  # `callbacks` is what DSPy looks for on itself
         self.verbose = verbose
+        self.patience = Patience()
         self.settings = Settings(
             direction=as_direction(direction),
             schedule=as_schedule(schedule),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gpo_dspy.data import Data
-from gpo_dspy.evaluation.race import BLOCKS
+from gpo_dspy.evaluation.race import BLOCKS, FIRST_BLOCK, TRIAL_SUCCESSES
 
 EvaluationMode = Literal["race", "full"]
 Auto = Literal["light", "medium", "heavy"]
@@ -33,6 +33,7 @@ class Plan:
         train: Training examples.
         validation: Validation examples that the search may use.
         holdout: Examples kept for the final claim.
+        first_round: Metric calls that a step's first round may take.
     """
 
     max_metric_calls: int
@@ -42,6 +43,7 @@ class Plan:
     train: int
     validation: int
     holdout: int
+    first_round: int
 
     @property
     def reserve(self) -> int:
@@ -68,6 +70,7 @@ def make_plan(
     max_steps: int | None,
     candidates: int,
     evaluation: EvaluationMode,
+    failures: int,
 ) -> Plan:
     """Lay out a run.
 
@@ -77,16 +80,17 @@ def make_plan(
         max_steps: Steps at most, or None.
         candidates: Rewrites a step.
         evaluation: How candidates are scored.
+        failures: Failures shown with each request.
 
     Raises:
         ValueError: The metric calls do not pay for one step and the final claim.
     """
     if evaluation == "race":
         pool = len(data.train) + len(data.validation)
-        first, second = min(BLOCKS[0], pool), min(BLOCKS[1], pool)
-        # A step is expected to end after its second round; few go on to the last.
-        step_cost = candidates * first + -(-candidates // 2) * (second - first)
-        start_cost = second
+        first = min(failures + TRIAL_SUCCESSES if failures else FIRST_BLOCK, pool)
+        # Most steps end with the trials; few go on to the last block.
+        start_cost = min(BLOCKS[0], pool)
+        step_cost = candidates * first + start_cost
     else:
         first = start_cost = len(data.validation)
         step_cost = candidates * first
@@ -107,6 +111,7 @@ def make_plan(
         train=len(data.train),
         validation=len(data.validation),
         holdout=len(data.holdout),
+        first_round=candidates * first,
     )
 
 

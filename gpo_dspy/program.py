@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import dspy
+from dspy.adapters.utils import get_annotation_name
 
 from gpo_dspy.errors import ProgramError
+
+NOT_COPIED = ("history", "callbacks")
+"""What DSPy leaves out when a module is copied."""
 
 Instructions = tuple[tuple[str, str], ...]
 """The state of a program: (predictor name, instruction) pairs in the program's own order."""
@@ -63,15 +68,45 @@ def with_instructions(program: dspy.Module, instructions: Instructions) -> dspy.
         program: The program; it is not modified.
         instructions: (predictor name, instruction) pairs; predictors not named keep theirs.
     """
-    copy = program.deepcopy()
-    originals = dict(program.named_predictors())
-    copies = dict(copy.named_predictors())
-    for name, predictor in copies.items():
-        predictor.lm = originals[name].lm
+    program = _copy(program)
+    copies = dict(program.named_predictors())
     for name, text in instructions:
         if copies[name].signature.instructions != text:
             copies[name].signature = copies[name].signature.with_instructions(text)
-    return copy
+    return program
+
+
+def _copy(program: dspy.Module) -> dspy.Module:
+    """Copy the modules of a program; share its LMs and whatever refuses to be copied.
+
+    ``Module.deepcopy`` falls back to a shallow copy of a whole list where one item refuses, and
+    then both programs have the same predictors; it also tears apart a predictor with two names.
+    """
+    memo: dict[int, Any] = {}
+    for _, module in program.named_sub_modules():
+        for part in _parts(v for k, v in vars(module).items() if k not in NOT_COPIED):
+            if isinstance(part, dspy.BaseLM) or not _is_copyable(part, memo):
+                memo[id(part)] = part  # deepcopy takes what it finds here for the copy
+    return copy.deepcopy(program, memo)
+
+
+def _parts(values: Iterable[Any]) -> Iterator[Any]:
+    """Yield the values that are no modules, those in lists, tuples and dicts one by one."""
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            yield from _parts(value)
+        elif isinstance(value, dict):
+            yield from _parts(value.values())
+        elif not isinstance(value, dspy.Module):
+            yield value
+
+
+def _is_copyable(value: Any, memo: Mapping[int, Any]) -> bool:
+    try:
+        copy.deepcopy(value, dict(memo))
+    except Exception:  # noqa: BLE001 - whatever a client, a lock or a handle raises
+        return False
+    return True
 
 
 def replace_instruction(instructions: Instructions, changes: Mapping[str, str]) -> Instructions:
@@ -100,8 +135,7 @@ def _describe_fields(fields: Mapping[str, Any]) -> str:
 
 
 def _describe_field(name: str, field: Any) -> str:
-    type_name = getattr(field.annotation, "__name__", None) or str(field.annotation)
-    described = f"`{name}` ({type_name})"
+    described = f"`{name}` ({get_annotation_name(field.annotation)})"
     description = (field.json_schema_extra or {}).get("desc", "")
     if description and description != f"${{{name}}}":
         described += f" – {description}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError
+from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 
 from gpo_dspy.backend_errors import Patience
 from gpo_dspy.edits import clip, words_changed
@@ -16,6 +17,8 @@ from gpo_dspy.ledger import Ledger
 from gpo_dspy.meta_prompt import EditPrompt, GeneratePrompt, MetaPrompt, signature
 from gpo_dspy.parallel import ordered_map
 from gpo_dspy.state import Fate, Rewrite
+
+logger = logging.getLogger(__name__)
 
 Style = Literal["generate", "edit"]
 OnExcess = Literal["clip", "drop", "accept"]
@@ -85,14 +88,15 @@ class Rewriter:
         return self._clipped(request, rewrite, start) if self.on_excess == "clip" else rewrite
 
     def _ask(self, request: MetaPrompt) -> str | None:
-        """Return the prompt model's answer, or None if it cannot be parsed."""
+        """Return the prompt model's answer, or None if there is none that can be parsed."""
         fields = request.fields()
         predict = dspy.Predict(signature(STYLES[self.style], fields))
         try:
             # The caller's program may be traced or streamed; the prompt model's work is not.
             with dspy.context(lm=self.lm, trace=[], send_stream=None):
                 answer = self.patience.call(lambda: predict(**fields))
-        except AdapterParseError:
+        except (AdapterParseError, ContextWindowExceededError) as error:
+            logger.warning("No rewrite: %s", str(error).splitlines()[0])
             return None
         return unwrap(str(answer.improved_prompt or ""))
 

@@ -58,7 +58,7 @@ class Run:
         self._board = Scoreboard(
             student,
             self._data.examples,
-            Runner(optimizer.metric, num_threads=threads),
+            Runner(optimizer.metric, num_threads=threads, patience=optimizer.patience),
             self._plan.max_metric_calls,
             ledger=self._task_ledger,
             on_result=self._on_metric_call,
@@ -68,6 +68,7 @@ class Run:
             style=optimizer.style,
             on_excess=optimizer.on_excess,
             num_threads=threads,
+            patience=optimizer.patience,
             ledger=self._prompt_ledger,
         )
         self._trajectories = {name: Trajectory(optimizer.embedder) for name, _ in self._start}
@@ -204,5 +205,6 @@ def _plan(
         max_steps=max_steps,
         candidates=settings.candidates_per_step,
         evaluation=settings.evaluation,
+        failures=settings.failures,
     )
     return data, plan

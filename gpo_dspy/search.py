@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal
@@ -13,10 +13,16 @@ import dspy
 from gpo_dspy.data import Data
 from gpo_dspy.direction import Direction
 from gpo_dspy.errors import MetricError, ProgramError
-from gpo_dspy.evaluation.race import BLOCKS, Standing, race
-from gpo_dspy.evaluation.runner import Outcome
+from gpo_dspy.evaluation.race import (
+    BLOCKS,
+    FIRST_BLOCK,
+    TRIAL_SUCCESSES,
+    Race,
+    Standing,
+)
+from gpo_dspy.evaluation.runner import Evaluation, Outcome
 from gpo_dspy.evaluation.scoreboard import Scoreboard
-from gpo_dspy.failures import deal, failed_examples, show_example, show_failure
+from gpo_dspy.failures import deal, failed_examples, show_example, show_failure, successes
 from gpo_dspy.meta_prompt import MetaPrompt
 from gpo_dspy.plan import EvaluationMode, Plan
 from gpo_dspy.program import Instructions, describe_predictor, replace_instruction
@@ -90,7 +96,9 @@ class Search:
             self._random(0, "order").shuffle(shuffled := list(pool))
             pool = tuple(shuffled)
         self.order = pool
-        self.blocks = BLOCKS if settings.evaluation == "race" else (len(pool),)
+        self.blocks: tuple[int, ...] = (len(pool),)
+        if settings.evaluation == "race":
+            self.blocks = BLOCKS if settings.failures else (FIRST_BLOCK, *BLOCKS)
 
     # --- the beginning ------------------------------------------------------------------------
 
@@ -104,9 +112,10 @@ class Search:
         self._instructions = instructions
         self.board.evaluate([(instructions, self.order[0])])  # one call tells a broken metric
         self._check_first(instructions)
-        self._extend(instructions, self.blocks[min(1, len(self.blocks) - 1)])
+        self._extend(instructions, BLOCKS[0] if self.settings.evaluation == "race" else None)
         self._check_first(instructions)
         self._find_failures(instructions)
+        self._calls_at_start = self.board.metric_calls
         score = self._note_current(instructions, step=0)
         return RunState(instructions, instructions, score, visited=(instructions,))
 
@@ -141,8 +150,7 @@ class Search:
         known = self.board.results(state.current)
         if len(known) >= len(self.order) and not self._failures(state.current):
             return StopReason.PERFECT
-        step_cost = self.settings.candidates_per_step * min(self.blocks[0], len(self.order))
-        if step_cost > self.board.remaining - self.plan.reserve:
+        if self.plan.first_round > self.board.remaining - self.plan.reserve:
             return StopReason.METRIC_CALLS
         return None
 
@@ -153,7 +161,7 @@ class Search:
     def word_budget(self, state: RunState) -> int:
         """Return how many words a rewrite may change: the learning rate of the step to come."""
         best_scores = [record.score for record in state.records]
-        return self.settings.schedule(state.step + 1, self.plan.steps, best_scores)
+        return self.settings.schedule(state.step + 1, self._steps_expected(state), best_scores)
 
     def retrieve(self, state: RunState, predictor: str) -> tuple[ScoredPrompt, ...]:
         """Return the update direction: earlier prompts in ascending order of score."""
@@ -166,7 +174,7 @@ class Search:
         """Let the prompt model write the candidates, and mark those that were tried before."""
         count = self.settings.candidates_per_step
         rng = self._random(state.step + 1, "shown")
-        failures = failed_examples(self.board.results(state.current), predictor)
+        failures = failed_examples(self._results(state.current), predictor)
         hands = deal(failures, hands=count, size=self.settings.failures, random_state=rng)
         batch = self._batch(state.step)
         examples = rng.sample(batch, min(self.settings.task_examples, len(batch)))
@@ -176,37 +184,35 @@ class Search:
                 retrieved=retrieved,
                 current=self._current(state, predictor),
                 examples=tuple(show_example(self.data.examples[index]) for index in examples),
-                failures=tuple(
-                    self._show_failure(state, index, predictor) for index in hands[number]
-                )
-                if hands
-                else (),
+                failures=tuple(self._show_failure(state, index, predictor) for index in hand),
                 words=words,
-                variation=(number + 1, count),
+                variation=(number, count),
             )
-            for number in range(count)
+            for number, hand in enumerate(hands, start=1)
         ]
         start = dict(self._instructions)[predictor]
-        return self._mark_repeats(state, predictor, self.rewriter.write(requests, start=start))
+        rewrites = [
+            replace(rewrite, failures_shown=tuple(hand))
+            for rewrite, hand in zip(self.rewriter.write(requests, start=start), hands, strict=True)
+        ]
+        return self._mark_repeats(state, predictor, rewrites)
 
     def score(
         self, state: RunState, predictor: str, rewrites: Sequence[Rewrite]
     ) -> dict[Instructions, Standing]:
         """Score the usable rewrites against the current program, the best standing first."""
-        candidates = [
-            self._with(state, predictor, rewrite) for rewrite in rewrites if rewrite.fate.usable
-        ]
-        if not candidates:
-            return {}
-        standings = race(
-            self.board,
-            state.current,
-            candidates,
-            self.order,
-            blocks=self.blocks,
-            reserve=self.plan.reserve,
+        race = Race(self.board, state.current, self.order, self.blocks, self.plan.reserve)
+        rng = self._random(state.step + 1, "trial")
+        right = successes(self._results(state.current))
+        kept = rng.sample(right, min(TRIAL_SUCCESSES, len(right)))
+        ranking = race.run(
+            {
+                self._with(state, predictor, rewrite): self._trial(rewrite, kept)
+                for rewrite in rewrites
+                if rewrite.fate.usable
+            }
         )
-        return {standing.state: standing for standing in standings}
+        return {instructions: race.standings[instructions] for instructions in ranking}
 
     def record(
         self,
@@ -219,19 +225,19 @@ class Search:
     ) -> RunState:
         """Append the candidates to the trajectory, choose the next program, return the state."""
         step = state.step + 1
-        candidates = []
-        accepted = self._accept(standings)
-        for rewrite in rewrites:
-            standing = standings.get(self._with(state, predictor, rewrite))
-            if not rewrite.fate.usable or standing is None:
-                candidates.append(Candidate(rewrite))
-                continue
-            prompt = ScoredPrompt(rewrite.text, standing.score, standing.evaluations, step)
-            self.trajectories[predictor].append(prompt)
-            candidates.append(Candidate(rewrite, standing.score, standing.evaluations))
+        chosen = self._choose(standings)
+        candidates = [
+            self._candidate(rewrite, standings.get(self._with(state, predictor, rewrite)))
+            for rewrite in rewrites
+        ]
+        self.trajectories[predictor].extend(
+            ScoredPrompt(c.rewrite.text, c.score, c.evaluations, step)
+            for c in candidates
+            if c.score is not None
+        )
         current, position = state.current, None
-        if accepted is not None:
-            current = accepted.state
+        if chosen is not None:
+            current = chosen
             texts = [rewrite.text for rewrite in rewrites]
             position = texts.index(dict(current)[predictor])
             self._find_failures(current)
@@ -249,32 +255,54 @@ class Search:
             score=best_score,
             metric_calls=self.board.metric_calls,
         )
-        visited = state.visited if accepted is None else (*state.visited, current)
+        visited = state.visited if chosen is None else (*state.visited, current)
         return RunState(current, best, best_score, visited, (*state.records, record))
 
     def mean_score(self, instructions: Instructions) -> float:
         """Return the mean score of a program on the search's examples it was scored on."""
-        results = self.board.results(instructions)
-        scores = [results[index].score for index in self.order if index in results]
+        scores = [evaluation.score for evaluation in self._results(instructions).values()]
         return fmean(scores) if scores else 0.0
 
     # --- helpers ------------------------------------------------------------------------------
 
-    def _accept(self, standings: dict[Instructions, Standing]) -> Standing | None:
+    def _choose(self, standings: Mapping[Instructions, Standing]) -> Instructions | None:
         """Choose the candidate that becomes current, or None to stay.
 
-        "improvement" wants a better mean than the current program's on the same examples, enough
-        of them; "best_new" (the paper's) takes the best candidate even if it is worse.
+        "improvement" wants a better mean than the current program's on shared examples;
+        "best_new" (the paper's) takes the best candidate even if it is worse.
         """
         if self.settings.acceptance == "best_new":
-            return max(standings.values(), key=lambda s: s.score, default=None)
-        enough = self.blocks[min(1, len(self.blocks) - 1)]
-        winners = [
-            standing
-            for standing in standings.values()
-            if standing.difference > 0 and standing.evaluations >= min(enough, len(self.order))
-        ]
-        return winners[0] if winners else None
+            return max(standings, key=lambda s: standings[s].score, default=None)
+        first = next(iter(standings), None)
+        if first is None or standings[first].difference <= 0:
+            return None
+        enough = min(BLOCKS[0], len(self.order))
+        return first if standings[first].evaluations >= enough else None
+
+    def _trial(self, rewrite: Rewrite, kept: Sequence[int]) -> tuple[int, ...]:
+        """Return what a rewrite is tried on first: the failures its author saw, and successes."""
+        if self.settings.evaluation == "full" or not rewrite.failures_shown:
+            return ()
+        return (*rewrite.failures_shown, *kept)
+
+    def _steps_expected(self, state: RunState) -> int:
+        """Return how many steps the run will have had, as its spending so far lets expect."""
+        if self.settings.evaluation == "full" or not state.step:
+            return self.plan.steps
+        spent = max(self.board.metric_calls - self._calls_at_start, 1)
+        left = self.board.remaining - self.plan.reserve
+        steps = max(round(state.step * (1 + left / spent)), state.step + 1)
+        return steps if self.plan.max_steps is None else min(steps, self.plan.max_steps)
+
+    def _results(self, instructions: Instructions) -> dict[int, Evaluation]:
+        """Return what is known of a program on the search's examples, in their order."""
+        known = self.board.results(instructions)
+        return {index: known[index] for index in self.order if index in known}
+
+    def _candidate(self, rewrite: Rewrite, standing: Standing | None) -> Candidate:
+        if standing is None or not rewrite.fate.usable:
+            return Candidate(rewrite)
+        return Candidate(rewrite, standing.score, standing.evaluations)
 
     def _with(self, state: RunState, predictor: str, rewrite: Rewrite) -> Instructions:
         return replace_instruction(state.current, {predictor: rewrite.text})
@@ -317,7 +345,7 @@ class Search:
         return show_failure(self.data.examples[index], evaluation, predictor)
 
     def _failures(self, instructions: Instructions) -> list[int]:
-        known = self.board.results(instructions)
+        known = self._results(instructions)
         return [index for index, evaluation in known.items() if evaluation.score < 1.0]
 
     def _find_failures(self, instructions: Instructions) -> None:
@@ -326,10 +354,10 @@ class Search:
             known = len(self.board.results(instructions))
             if known >= len(self.order) or self.board.remaining <= self.plan.reserve:
                 return
-            self._extend(instructions, known + self.blocks[0])
+            self._extend(instructions, known + FIRST_BLOCK)
 
-    def _extend(self, instructions: Instructions, count: int) -> None:
-        """Score a program on the first ``count`` examples of the order, as far as money goes."""
+    def _extend(self, instructions: Instructions, count: int | None) -> None:
+        """Score a program on the first ``count`` (all) examples, as far as the budget goes."""
         pairs = [(instructions, index) for index in self.order[:count]]
         affordable = max(self.board.remaining - self.plan.reserve, 0)
         self.board.evaluate(self.board.missing(pairs)[:affordable])

@@ -61,6 +61,7 @@ class Rewrite:
         words_allowed: The word budget it was asked to keep.
         words_proposed: Words changed in what the prompt model first wrote.
         words_changed: Words changed in ``text``.
+        failures_shown: Examples (by index) whose failures its author was shown.
     """
 
     text: str
@@ -68,6 +69,7 @@ class Rewrite:
     words_allowed: int
     words_proposed: int = 0
     words_changed: int = 0
+    failures_shown: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ def _failed(
         return Evaluation(FAILURE_SCORE, Outcome.PROGRAM_ERROR, reason, None, trace)
     wanted = ", ".join(error.signature.output_fields)
     reason = f"The reply could not be parsed into the output fields ({wanted})."
-    call = locator.failed_call(program, {UNPARSABLE_REPLY: str(error.lm_response)})
+    call = locator.failed_call(program, error, {UNPARSABLE_REPLY: str(error.lm_response)})
     return Evaluation(FAILURE_SCORE, Outcome.UNPARSABLE, reason, None, (*trace, *call))
 
 
@@ -161,7 +161,7 @@ class _FailureLocator(BaseCallback):  # type: ignore[misc]  # DSPy has no types
 
     def __init__(self) -> None:
         self._running: dict[str, tuple[Any, dict[str, Any]]] = {}
-        self._failed: tuple[Any, dict[str, Any]] | None = None
+        self._failed: list[tuple[BaseException, Any, dict[str, Any]]] = []
 
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         self._running[call_id] = (instance, inputs)
@@ -173,18 +173,20 @@ class _FailureLocator(BaseCallback):  # type: ignore[misc]  # DSPy has no types
         exception: BaseException | None = None,
     ) -> None:
         started = self._running.pop(call_id, None)
-        if exception is not None and self._failed is None:
-            self._failed = started  # the innermost module ends first
+        if exception is not None and started is not None:
+            self._failed.append((exception, *started))
 
     def failed_call(
-        self, program: dspy.Module, outputs: dict[str, Any]
+        self, program: dspy.Module, error: BaseException, outputs: dict[str, Any]
     ) -> tuple[PredictorCall, ...]:
-        """Return the failed predictor's call, with what it gave instead of its output fields."""
-        if self._failed is None:
-            return ()
-        instance, inputs = self._failed
-        return tuple(
-            PredictorCall(name, dict(inputs.get("kwargs", inputs)), outputs)
-            for name, predictor in program.named_predictors()
-            if predictor is instance
-        )
+        """Return the call of the predictor that raised, with what it gave instead of its fields.
+
+        A program may have caught an earlier error and gone on, so only ``error`` itself counts.
+        """
+        names = {id(predictor): name for name, predictor in program.named_predictors()}
+        calls = [
+            PredictorCall(names[id(instance)], dict(inputs.get("kwargs", inputs)), outputs)
+            for exception, instance, inputs in self._failed
+            if exception is error and id(instance) in names
+        ]
+        return tuple(calls[:1])

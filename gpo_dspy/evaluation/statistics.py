@@ -48,7 +48,8 @@ def paired_difference(base: Sequence[float], new: Sequence[float]) -> Estimate:
     Bonett and Price (2012), Journal of Educational and Behavioral Statistics 37(4): one
     difference of each sign is added before the normal interval is taken, which keeps the
     coverage near 95 % for 0/1 scores and few discordant pairs. Their size is 1 for 0/1 scores
-    and the largest difference seen for others, so that fine-grained metrics are not blurred.
+    and the largest difference seen for others, so that fine-grained metrics are not blurred. If
+    none was seen it is 1 too: a rare large difference may have been missed.
 
     Args:
         base: Scores in [0, 1].
@@ -56,7 +57,7 @@ def paired_difference(base: Sequence[float], new: Sequence[float]) -> Estimate:
     """
     differences = np.subtract(new, base, dtype=float)
     binary = np.isin([*base, *new], (0.0, 1.0)).all()
-    size = 1.0 if binary else max(float(np.abs(differences).max()), 1.0 / len(differences))
+    size = 1.0 if binary else float(np.abs(differences).max()) or 1.0
     low, high = _wald(np.array([*differences, size, -size]))
     return Estimate(float(differences.mean()), max(low, -1.0), min(high, 1.0), len(differences))
 

@@ -1,0 +1,81 @@
+"""A result for the eye: both prompts, what changed, and what can be claimed."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from gpo_dspy.edits import word_diff
+from gpo_dspy.evaluation.statistics import Estimate
+from gpo_dspy.result import GPOResult
+
+STYLES = {"insert": "green", "delete": "red strike", "equal": ""}
+
+
+def show_result(result: GPOResult, console: Console | None = None) -> None:
+    """Print the start and the best prompts with their scores and a word diff of the two.
+
+    Args:
+        result: ``compiled.detailed_results``.
+        console: Where to; default: standard output.
+    """
+    console = console or Console()
+    best = dict(result.best)
+    for name, start in result.start:
+        title = "" if len(result.start) == 1 else f" of {name}"
+        console.print(Panel(Text(start), title=f"start prompt{title}", title_align="left"))
+        console.print(Panel(Text(best[name]), title=f"best prompt{title}", title_align="left"))
+        console.print(Panel(diff_text(start, best[name]), title="word diff", title_align="left"))
+    console.print(_scores(result))
+    if result.claim is not None:
+        console.print(f"[bold]{result.claim}[/bold]", highlight=False)
+    if result.returned != result.best:
+        console.print("The student's own prompt is returned: it did better on the unseen examples.")
+    console.print(
+        f"{result.metric_calls:,} metric calls; {result.task_usage.lm_calls:,} LM calls of the "
+        f"program, {result.prompt_usage.lm_calls:,} of the prompt model; ${result.cost:.4f}; "
+        f"{result.seconds:.1f} s",
+        highlight=False,
+    )
+
+
+def diff_text(before: str, after: str) -> Text:
+    """Return ``after`` with its new words green, and the words it lost struck out in red."""
+    text = Text()
+    for hunk in word_diff(before, after):
+        if hunk.kind == "equal":
+            text.append(hunk.after)
+            continue
+        text.append(hunk.before, STYLES["delete"])
+        if hunk.before and hunk.after and not hunk.before[-1].isspace():
+            text.append(" ")
+        text.append(hunk.after, STYLES["insert"])
+    return text
+
+
+def _scores(result: GPOResult) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "start prompt", "best prompt"):
+        table.add_column(column, justify="left" if not column else "right")
+    table.add_row(
+        "score in the search (too high: the best of many)",
+        _percent(result.start_score),
+        _percent(result.best_score),
+    )
+    if result.claim is not None:
+        table.add_row(
+            f"score on {result.claim.base.n} examples the search never saw, 95 % interval",
+            _interval(result.claim.base),
+            _interval(result.claim.final),
+        )
+    return table
+
+
+def _percent(score: float) -> str:
+    return f"{100 * score:.1f} %"
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{_percent(estimate.value)}  ({100 * estimate.low:.0f} to {100 * estimate.high:.0f})"
