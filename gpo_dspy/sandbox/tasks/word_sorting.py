@@ -93,7 +93,8 @@ class WordSorting:
         if dice.chance(0.5):
             words += dice.sample(words, dice.integer(1, 2))
         if dice.chance(0.4):
-            words = [word.capitalize() if dice.chance(0.3) else word for word in words]
+            names = {word for word in dict.fromkeys(words) if dice.chance(0.3)}
+            words = [word.capitalize() if word in names else word for word in words]
         listed = " ".join(dice.shuffled(words))
         return f"Sort the following words alphabetically: List: {listed}"
 

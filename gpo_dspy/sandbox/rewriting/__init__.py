@@ -8,7 +8,7 @@ from typing import Any
 
 from gpo_dspy.sandbox.dice import Dice
 from gpo_dspy.sandbox.reading import Field, Request
-from gpo_dspy.sandbox.solver.fields import typed
+from gpo_dspy.sandbox.solving.fields import typed
 
 from .compose import compose
 from .cues import material

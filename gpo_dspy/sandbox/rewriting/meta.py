@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gpo_dspy.sandbox.reading import Request
 
-from .cases import find_cases, from_json
+from .cases import find_cases, from_records, from_trajectories
 from .symptoms import Case
 
 _FENCE = re.compile(r"([^\n`]*)\n*```\w*\n(.*?)\n```", re.S)
@@ -68,7 +68,8 @@ def understand(request: Request, module: str = "") -> Brief:
         current = max(scored, key=lambda pair: pair[1])[0]
     budgets = [int(number) for number in _BUDGET.findall(text)]
     cases = [case for value in sections.values() for case in find_cases(value)]
-    cases += from_json(sections, module)
+    cases += [case for value in sections.values() for case in from_records(value)]
+    cases += from_trajectories(sections, module)
     return Brief(
         current=current,
         scored=tuple(dict.fromkeys(scored)),

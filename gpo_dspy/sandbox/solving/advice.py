@@ -20,6 +20,7 @@ _NEGATION = re.compile(
 )
 _FREE_WORDS = 120
 _BLOCK = 15
+_SIGNS = {"+": 1, "-": -1, "0": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +28,24 @@ class Pattern:
     """One way to express a concept: all groups in one clause.
 
     Attributes:
-        sign: +1, or -1 if it expresses the opposite.
+        sign: +1; -1 if it expresses the opposite; 0 if it only looks like the concept.
         groups: The action first.
     """
 
     sign: int
     groups: tuple[re.Pattern[str], ...]
 
-    def stance(self, clause: str) -> int:
-        """Return the sign with which ``clause`` expresses the concept; 0 if it does not."""
-        action = self.groups[0].search(clause)
-        if not action or not all(group.search(clause) for group in self.groups[1:]):
-            return 0
+    def stance(self, clause: str) -> int | None:
+        """Return the sign with which ``clause`` expresses the concept; None if it does not."""
+        objects = [group.search(clause) for group in self.groups[1:]]
+        places = [found.start() for found in objects if found]
+        if len(places) < len(objects):
+            return None
+        actions = list(self.groups[0].finditer(clause))
+        if not actions:
+            return None
+        # The verb that goes with the object is the one nearest to it.
+        action = min(actions, key=lambda m: min((abs(m.start() - p) for p in places), default=0))
         before = re.split(r",|\bbut\b|:", clause[: action.start()])[-1]
         return -self.sign if _NEGATION.search(before) else self.sign
 
@@ -72,13 +79,13 @@ def attention_at(words: int) -> float:
 
 
 def _first(patterns: tuple[Pattern, ...], clause: str) -> int:
-    return next((sign for p in patterns if (sign := p.stance(clause))), 0)
+    return next((sign for p in patterns if (sign := p.stance(clause)) is not None), 0)
 
 
 def _compile(text: str) -> tuple[Pattern, ...]:
-    lines = re.split(r"(?:^|\s)([+-])\s", " ".join(text.split()))
+    lines = re.split(r"(?:^|\s)([-+0])\s", " ".join(text.split()))
     pairs = zip(lines[1::2], lines[2::2], strict=True)
-    return tuple(Pattern(1 if sign == "+" else -1, _groups(rest)) for sign, rest in pairs)
+    return tuple(Pattern(_SIGNS[sign], _groups(rest)) for sign, rest in pairs)
 
 
 def _groups(rest: str) -> tuple[re.Pattern[str], ...]:

@@ -1,6 +1,7 @@
 """The concepts a simulated solver understands, as stems and not as sentences.
 
-One line is one way to express a concept: its sign, then groups of stems divided by ``|``, all of
+One line is one way to express a concept: its sign (0: a turn of phrase that only looks like it),
+then groups of stems divided by ``|``, all of
 which have to occur in one clause, in any order. ``_`` stands for a space. The first group is the
 action: a negation before it turns the sign around, so that ``- remov`` reads "do not remove" as
 the opposite of "remove". Of the lines of one concept the first that fits a clause decides.
@@ -20,22 +21,25 @@ CONCEPTS: dict[str, str] = {
         + dictionary_order lexicograph
     """,
     "duplicates": """
+        - remov drop merg delet eliminat discard collaps dedup omit skip los filter distinct ignor
+          only_once just_once | duplicate repeated repetition copies distinct twice dedup
+          more_than_once
         + keep retain preserv includ list repeat writ output mention show leave maintain |
           duplicate repeated repetition more_than_once twice several_times as_often
           as_many_times same_number_of_times multiple_times each_occurrence every_occurrence
-        - remov drop merg delet delete eliminat discard collaps dedup unique omit skip los filter
-          distinct ignor once | duplicate repeated repetition copies unique distinct twice dedup
-          more_than_once
         - unique dedup | word item entr thing list
     """,
     "complete": """
+        0 leav omit skip drop ignor | irrelevan unrelated not_matter already nothing_to_do
         + leaving_none leave_none leaving_nothing leave_nothing omit_none omit_nothing |
-        - drop omit skip leav left forget miss stop los overlook neglect cut abbreviat |
+        - drop omit skip leav left forget miss_any miss_a miss_the stop los overlook neglect cut
+          abbreviat |
           word item step element thing anything part end early before halfway half-way short last
           instruction any some out move operation nothing
         + includ go evaluat list cover process read follow account consider contain check continu
           work mention carr reach finish execut clos until appear use simplif | every_word
-          every_item every_element every_single every_one each_word each_item each_move each_step every_step
+          every_item every_element every_single every_one each_word each_item each_move each_step
+          every_step
           every_move every_operation every_instruction every_bracket all_word all_the_word all_item
           all_the all_of_the all_step all_bracket all_instruction whole entire complete_list
           complete_expression full_list full_expression to_the_end the_very_end last
@@ -43,6 +47,7 @@ CONCEPTS: dict[str, str] = {
         + nothing none no_word no_item no_step | missing left_out omitted lost forgotten skipped
     """,
     "ignore_case": """
+        + without_regard | case upper capital
         - case_sensitiv case-sensitiv capital_letters_first uppercase_first capitals_first | case
           first
         + ignor regardless disregard irrespectiv independent same equal alike lowercase lower-case
@@ -65,8 +70,8 @@ CONCEPTS: dict[str, str] = {
         - count includ | everything all_objects_of_any any_category irrespective_of_category
     """,
     "articles": """
-        + one single once 1 | article a_or_an an_or_a 'a' "a" a/an 'an' "an" without_a_number
-          without_number no_number
+        + article a_or_an an_or_a 'a' "a" a/an 'an' "an" without_a_number without_number
+          no_number | one single once 1
     """,
     "digits": """
         + digit numeral figures integer arabic | answer number writ result output giv as in use
@@ -108,8 +113,8 @@ CONCEPTS: dict[str, str] = {
         - assum treat | 30_days thirty_days
     """,
     "start_day": """
-        - count includ | today_itself starting_day start_day first_day current_day today
         + start begin count | day_after tomorrow next_day following_day
+        - count includ | today_itself starting_day start_day first_day current_day today
     """,
     "carry_year": """
         + chang adjust increas updat carr roll switch mov check advanc | year
@@ -133,11 +138,11 @@ CONCEPTS: dict[str, str] = {
           unclosed unmatched already_paired
     """,
     "matching": """
-        + match same correspond fit right correct kind | type kind counterpart shape partner
+        + match same correspond fit right correct | type kind counterpart shape partner
           opening_one its_opening opening_bracket
     """,
     "only_rest": """
-        - repeat copy restat reproduc includ | input given sequence original
+        - repeat copy restat reproduc | input given sequence original
         + only just solely nothing_but | missing rest closing remaining continuation
     """,
     "spaces": """
@@ -198,11 +203,11 @@ CONCEPTS: dict[str, str] = {
     "brief": "+ one_word single_word brief briefly very_short few_words |",
     "creative": "+ creativ imaginativ original_way inventiv playful |",
     "explain": """
-        + explain justif describ elaborat detail | reason answer why how detail thought process
+        + explain justif describ elaborat | reason answer why how detail thought process
           full
     """,
     "left_to_right": "+ left_to_right left-to-right from_left |",
-    "by_length": "+ sort order arrang length | length shortest longest",
+    "by_length": "+ sort order arrang | length shortest longest",
     "group": "+ group categoris categoriz cluster | kind type similar item word same together",
     "simplify": "+ simplif shorten reduce | expression first before input problem",
     "estimate": "+ estimat approximat rough round |",

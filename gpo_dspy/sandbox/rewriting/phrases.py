@@ -6,6 +6,8 @@ full stop is used as it is. Written independently of what the solver understands
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from gpo_dspy.sandbox.dice import Dice
 
 ADVICE: dict[str, tuple[str, ...]] = {
@@ -14,6 +16,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "look at the second and following letters when words begin alike",
         "use the full spelling of every word when ordering",
         "break ties between words by comparing the next letters",
+        "mind words that begin alike",
         "Sorting by the first letter alone is not enough; go on to the later letters.",
     ),
     "ignore_case": (
@@ -29,6 +32,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "Do not remove duplicates.",
         "A word that appears twice in the input must be listed twice.",
         "preserve every repetition of a word",
+        "mind words that come up again",
     ),
     "complete": (
         "include every single element of the input",
@@ -37,6 +41,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "process all the items, including the last ones",
         "Never stop early; handle each item and every step.",
         "check that nothing is missing",
+        "be thorough",
     ),
     "bare": (
         "give only the final answer",
@@ -44,12 +49,14 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "reply with just the answer, without any explanation",
         "Do not add any other text around the answer.",
         "respond only with the result",
+        "mind the form of the answer",
     ),
     "spaces": (
         "separate the parts of the answer by single spaces",
         "put one space between elements",
         "use spaces, not commas, as separators",
         "Elements are separated with spaces.",
+        "mind the separators",
     ),
     "quantities": (
         "add up the quantities given for each thing",
@@ -58,12 +65,14 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "mention the exact number in every step or item",
         "Numbers matter: state how many of each there are.",
         "multiply things by how many there are",
+        "pay attention to plurals",
     ),
     "only_asked": (
         "count only the things of the category asked for",
         "ignore things that do not belong to the requested kind",
         "exclude other kinds of things than the one asked about",
         "restrict yourself to the category named in the question",
+        "think about what the question wants",
     ),
     "articles": (
         "count things introduced by 'a' or 'an' as one",
@@ -82,6 +91,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "apply operators in their order of precedence",
         "Do not evaluate strictly from left to right.",
         "Operators that bind tighter go first.",
+        "apply the usual rules of algebra",
         "let multiplication come before addition, and 'and' before 'or'",
     ),
     "parentheses": (
@@ -94,6 +104,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "let two negations cancel each other",
         "apply each 'not' one by one",
         "An even number of nots has no effect.",
+        "mind negations",
         "count the negations: every 'not' flips the value",
     ),
     "signs": (
@@ -112,6 +123,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "use the real number of days in each month",
         "take leap years and the length of each month into account",
         "Do not assume that months have 30 days.",
+        "think of the calendar",
         "consider which months have 28, 30 or 31 days",
     ),
     "start_day": (
@@ -142,6 +154,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "close the most recently opened bracket first",
         "close brackets in reverse order of opening",
         "use a stack: last opened, first closed",
+        "mirror the beginning at the end",
         "work from the innermost open bracket outwards",
     ),
     "skip_closed": (
@@ -179,6 +192,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "use the number of steps of each move",
         "add up the distance walked in each direction",
         "keep coordinates of your location",
+        "imagine a map",
     ),
     "yes_no": (
         "answer Yes or No",
@@ -196,6 +210,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "keep the order in which things happen",
         "list operations in the sequence of events",
         "follow the chronological order",
+        "mind what happens when",
         "let the steps appear in the same order as in the text",
     ),
     "irrelevant": (
@@ -203,6 +218,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "leave out irrelevant numbers",
         "disregard details that have nothing to do with the question",
         "use only relevant numbers",
+        "beware of distractions",
     ),
     "follow_plan": (
         "follow the plan exactly",
@@ -280,6 +296,21 @@ def word(key: str, dice: Dice, at_most: int | None = None) -> str:
             return sentence
     shortest = min(bank, key=lambda wording: len(wording.split()))
     return shortest if shortest.endswith(".") else _framed("{A}.", shortest)
+
+
+@lru_cache(maxsize=4096)
+def topic(sentence: str) -> str:
+    """Return which advice a sentence gives; ``""`` if it is none of the stock.
+
+    Args:
+        sentence: A sentence of a prompt.
+    """
+    told = sentence.lower()
+    for bank in (ADVICE, FILLER):
+        for key, wordings in bank.items():
+            if any(wording.rstrip(".").lower() in told for wording in wordings):
+                return key
+    return ""
 
 
 def _framed(frame: str, wording: str) -> str:

@@ -10,6 +10,7 @@ from gpo_dspy.sandbox.tasks.base import Item, Mode
 
 _CURE = 0.95
 _WORSE = 0.5
+_RESISTS = 0.7  # how much of a temptation good advice takes away
 _STEP_BY_STEP = 0.88
 _REASONING = 0.9
 
@@ -39,6 +40,8 @@ def rate(mode: Mode, habits: Habits) -> float:
         habits: What bears on it.
     """
     value = mode.rate * habits.skill
+    cure = max((habits.stances.get(concept, 0.0) for concept in mode.cures), default=0.0)
+    heeded = 1 - _RESISTS * max(0.0, cure)
     for concept in mode.cures:
         stance = habits.stances.get(concept, 0.0)
         value = value * (1 - _CURE * stance) if stance >= 0 else value - _WORSE * stance
@@ -49,7 +52,7 @@ def rate(mode: Mode, habits: Habits) -> float:
     if habits.demos:
         value *= 0.25 if mode.form else 0.8 if habits.demos == 1 else 0.65
     for concept, more in mode.triggers.items():
-        value += more * max(0.0, habits.stances.get(concept, 0.0))
+        value += more * heeded * max(0.0, habits.stances.get(concept, 0.0))
     return value
 
 

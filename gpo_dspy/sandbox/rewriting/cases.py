@@ -16,11 +16,11 @@ _LABEL = re.compile(
     r"Response|Given|Question|Answer|Plan|Reasoning)\b[^:\n]{0,30}):[ \t]*(.*)$"
 )
 _ROLES = (
-    ("expected", re.compile(r"expected|correct|gold|target|reference", re.I)),
-    ("feedback", re.compile(r"feedback|comment", re.I)),
-    ("thought", re.compile(r"reasoning|thought|rationale", re.I)),
-    ("output", re.compile(r"output|answer|response|got|actual|prediction", re.I)),
-    ("given", re.compile(r"input|question|given|plan", re.I)),
+    ("thought", re.compile(r"reasoning|thought|rationale", re.IGNORECASE)),
+    ("expected", re.compile(r"expected|correct|gold|target|reference", re.IGNORECASE)),
+    ("feedback", re.compile(r"feedback|comment", re.IGNORECASE)),
+    ("output", re.compile(r"output|answer|response|got|actual|prediction", re.IGNORECASE)),
+    ("given", re.compile(r"input|question|given|plan", re.IGNORECASE)),
 )
 _TOLD = re.compile(
     r"(?:expected|correct answer|right answer|should (?:be|have been))\W*?(?:is|was|:)?\s*"
@@ -62,8 +62,9 @@ def _label(line: str, role: str) -> tuple[str, str, bool]:
 
 
 def _role(label: str) -> str:
-    first = label.split()[0]
-    for part in (first, label):
+    if _ROLES[0][1].search(label):
+        return "thought"
+    for part in (label.split()[0], label):
         for role, pattern in _ROLES:
             if pattern.search(part):
                 return role
@@ -80,31 +81,51 @@ def _case(record: Mapping[str, list[str]]) -> Case | None:
     return Case(values["given"], output, expected, feedback)
 
 
-def from_json(sections: Mapping[str, str], module: str) -> list[Case]:
-    """Find the attempt that a pair of trajectories, given as JSON, shows.
+def from_records(text: str) -> list[Case]:
+    """Find the attempts in a JSON list of records.
+
+    Args:
+        text: JSON, or anything else, in which there is none.
+    """
+    try:
+        loaded = json.loads(text) if text.lstrip().startswith("[") else []
+    except ValueError:
+        return []
+    records = [entry for entry in loaded if isinstance(entry, dict)]
+    named = [{_role(str(key)): [_flat(value)] for key, value in r.items()} for r in records]
+    return [case for record in named if (case := _case(record))]
+
+
+def from_trajectories(sections: Mapping[str, str], module: str) -> list[Case]:
+    """Find the attempt that a worse and a better trajectory, given as JSON, show.
 
     Args:
         sections: Name of a section -> its text.
         module: Whose output to look at.
     """
-
-    def load(*words: str) -> Any:
-        for name, text in sections.items():
-            if all(word in name for word in words):
-                try:
-                    return json.loads(text)
-                except ValueError:
-                    return None
-        return None
-
-    labels, better = load("metadata"), load("better", "outputs")
-    steps = [s for s in load("worse", "trajectory") or [] if s.get("module_name") == module]
-    said = steps[-1]["outputs"] if steps else load("worse", "outputs")
-    given = steps[-1]["inputs"] if steps else load("program_inputs")
-    meant = labels or better
-    if not (isinstance(said, dict) and isinstance(meant, dict) and said and meant and given):
+    labels = _load(sections, "metadata") or _load(sections, "better", "outputs")
+    steps = _load(sections, "worse", "trajectory")
+    own = [s for s in steps if s.get("module_name") == module] if isinstance(steps, list) else []
+    said = own[-1]["outputs"] if own else _load(sections, "worse", "outputs")
+    given = own[-1]["inputs"] if own else _load(sections, "program_inputs")
+    if not (said and labels and given):
         return []
-    feedback = json.dumps(load("worse", "info") or "")
-    texts = [str(list(part.values())[-1]) for part in (said, meant)]
-    shown = "\n".join(map(str, given.values() if isinstance(given, dict) else [given]))
-    return [Case(shown, texts[0], texts[1], feedback)]
+    feedback = _flat(_load(sections, "worse", "info") or "")
+    return [Case(_flat(given), _flat(said), _flat(labels), feedback)]
+
+
+def _load(sections: Mapping[str, str], *words: str) -> Any:
+    for name, text in sections.items():
+        if all(word in name for word in words):
+            try:
+                return json.loads(text)
+            except ValueError:
+                return None
+    return None
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        told = [_flat(part) for key, part in value.items() if _role(str(key)) != "thought"]
+        return "\n".join(told)
+    return value if isinstance(value, str) else json.dumps(value)
