@@ -29,7 +29,10 @@ class Callback:
         """Called after each step."""
 
     def on_end(self, result: GPOResult) -> None:
-        """Called with the result, however the run ended."""
+        """Called with the result, also if the run was interrupted or a backend went away."""
+
+    def on_error(self, error: BaseException) -> None:
+        """Called instead of ``on_end`` if an error ends the run without a result."""
 
 
 class Callbacks(Callback):
@@ -49,6 +52,9 @@ class Callbacks(Callback):
 
     def on_end(self, result: GPOResult) -> None:
         self._tell("on_end", result)
+
+    def on_error(self, error: BaseException) -> None:
+        self._tell("on_error", error)
 
     def _tell(self, event: str, *values: object) -> None:
         for callback in self._callbacks:

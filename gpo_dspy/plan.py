@@ -95,12 +95,12 @@ def make_plan(
         first = start_cost = len(data.validation)
         step_cost = candidates * first
     reserve = 2 * len(data.holdout)
-    least = first * (1 + candidates) + reserve
+    least = start_cost + candidates * first + reserve
     if max_metric_calls < least:
         raise ValueError(
-            f"max_metric_calls={max_metric_calls} does not pay for one step: {first} examples for "
-            f"the start prompt and {candidates} candidates each, and {reserve} calls for the final "
-            f"claim, {least} in all. Raise it, or lower candidates_per_step."
+            f"max_metric_calls={max_metric_calls} does not pay for one step: {start_cost} examples "
+            f"for the start prompt, {first} for each of {candidates} candidates, and {reserve} "
+            f"calls for the final claim, {least} in all. Raise it, or lower candidates_per_step."
         )
     steps = max((max_metric_calls - reserve - start_cost) // step_cost, 1)
     return Plan(

@@ -9,11 +9,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from gpo_dspy.evaluation.runner import Outcome
 from gpo_dspy.evaluation.statistics import Estimate
 from gpo_dspy.ledger import Usage
 from gpo_dspy.plan import Plan
 from gpo_dspy.program import Instructions
-from gpo_dspy.state import ScoredPrompt, StepRecord, StopReason
+from gpo_dspy.state import Fate, ScoredPrompt, StepRecord, StopReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +116,19 @@ class GPOResult:
             str(self.claim)
             if self.claim
             else f"{100 * self.start_score:.1f} % -> {100 * self.best_score:.1f} % on the search's "
-            "own examples (no examples were kept from it, so no gain is claimed)",
+            "own examples (not measured on others, so no gain is claimed)",
             f"{self.metric_calls:,} metric calls, {self.prompt_usage.lm_calls:,} rewrites asked "
             f"for, ${self.cost:.4f}, {self.seconds:.1f} s",
             f"stopped: {self.stop_reason.value}",
         ]
         if self.returned == self.start:
             lines.append("returned: the student's own instructions")
+        failed = {Outcome[name].value: n for name, n in self.outcomes.items()}
+        failed.pop(Outcome.SCORED.value, None)
+        refused = {Fate[name].value: n for name, n in self.fates.items() if not Fate[name].usable}
+        for what, counts in (("metric calls that failed", failed), ("rewrites not tried", refused)):
+            if counts:
+                lines.append(f"{what}: " + "; ".join(f"{n:,} {why}" for why, n in counts.items()))
         return "\n".join(lines)
 
 

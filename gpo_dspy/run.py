@@ -102,6 +102,9 @@ class Run:
             error.program = self._finish(StopReason.BACKEND, None)
             error.result = error.program.detailed_results
             raise
+        except BaseException as error:
+            self._callbacks.on_error(error)
+            raise
         return self._finish(reason, claim)
 
     def _on_metric_call(self) -> None:
@@ -131,7 +134,7 @@ class Run:
             best=state.best,
             returned=returned,
             start_score=self._search.mean_score(self._start),
-            best_score=state.best_score,
+            best_score=self._search.mean_score(state.best),
             claim=claim,
             stop_reason=reason,
             plan=self._plan,
@@ -187,9 +190,11 @@ def _plan(
 ) -> tuple[Data, Plan]:
     """Give the examples their roles and lay out the run over them."""
     settings = optimizer.settings
-    calls = optimizer.max_metric_calls
-    if calls is None and optimizer.auto is not None:
-        calls = auto_metric_calls(optimizer.auto, predictors) + 2 * len(testset or ())
+    calls, auto = optimizer.max_metric_calls, optimizer.auto
+    if calls is None and auto is None and optimizer.epochs is None:
+        auto = "light"
+    if auto is not None:
+        calls = auto_metric_calls(auto, predictors) + 2 * len(testset or ())
     size = holdout_size(calls) if optimizer.holdout and calls is not None else 0
     data = assign_roles(trainset, valset, testset, holdout=size, seed=settings.seed)
     max_steps = None

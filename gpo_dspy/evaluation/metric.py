@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +72,7 @@ def judgement(value: Any, name: str = "metric") -> Judgement:
         raise MetricError(
             f"metric {name} returned {score!r} ({type(score).__name__}).{hint} {CONTRACT}"
         ) from None
-    if math.isnan(number) or not 0.0 <= number <= 1.0:
+    if not 0.0 <= number <= 1.0:  # NaN is not either
         hint = " If it is a percentage, divide it by 100." if 1.0 < number <= 100.0 else ""
         raise MetricError(f"metric {name} returned {score!r}.{hint} {CONTRACT}")
     return Judgement(number, str(feedback))

@@ -47,12 +47,13 @@ class Progress(Callback):
         record = state.records[-1]
         best = f"{100 * state.best_score:.1f} %"
         self._bar.update(self._task, best=best)
-        tried = sum(candidate.score is not None for candidate in record.candidates)
-        verdict = "no better candidate" if record.accepted is None else "a better prompt"
+        if record.accepted is None and self._console.is_terminal:
+            return  # the bar shows it; a line is written for what is worth keeping
+        verdict = "no better prompt" if record.accepted is None else "a better prompt"
+        where = f" for {record.predictor}" if record.predictor != "self" else ""
         self._console.print(
-            f"step {record.step} ({record.predictor}): {tried} of {len(record.candidates)} "
-            f"rewrites scored, up to {record.words_allowed} words changed, {verdict}; best {best}, "
-            f"{record.metric_calls:,} calls",
+            f"step {record.step}: {verdict}{where}, up to {record.words_allowed} words changed; "
+            f"best {best} after {record.metric_calls:,} calls",
             highlight=False,
             soft_wrap=True,
         )
@@ -60,3 +61,6 @@ class Progress(Callback):
     def on_end(self, result: GPOResult) -> None:
         self._bar.stop()
         self._console.print(f"GPO: {result}", highlight=False, soft_wrap=True)
+
+    def on_error(self, error: BaseException) -> None:  # noqa: ARG002 - shown by whoever catches it
+        self._bar.stop()

@@ -7,9 +7,15 @@ from collections.abc import Iterator
 
 import dspy
 import pytest
+from hypothesis import settings
 
 # Before LiteLLM is imported: its price list comes with the package, not from the network.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+
+
+# The same cases on every machine, however busy it is.
+settings.register_profile("suite", derandomize=True, deadline=None, database=None)
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

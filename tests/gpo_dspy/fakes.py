@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 import dspy
 from dspy.lm15 import Message, Request, Response, Usage
 
+from gpo_dspy import GPO
+from gpo_dspy.backend_errors import Patience
+
 _names = count()
+
+NO_WAITING = Patience(attempts=3, first_wait=0.0, longest_wait=0.0)
+"""Tries as often as it says, without waiting in between."""
 
 
 @dataclass
@@ -23,15 +31,25 @@ class Prompted:
 
     @property
     def fields(self) -> dict[str, str]:
-        found = re.findall(r"\[\[ ## (\w+) ## \]\]\n(.*?)(?=\n\n\[\[ ## |\n\nRespond with|\Z)", self.user, re.S)
+        found = re.findall(
+            r"\[\[ ## (\w+) ## \]\]\n(.*?)(?=\n\n\[\[ ## |\n\nRespond with|\Z)", self.user, re.S
+        )
         return {name: text.strip() for name, text in found}
+
+    @property
+    def instruction(self) -> str:
+        """The instruction of the predictor that asks."""
+        return self.system.rsplit("your objective is:", 1)[-1].strip()
+
+
+Reply = Callable[[Prompted], str | Mapping[str, str]]
 
 
 @dataclass
 class ScriptedEngine:
     """Answers each request by a function; counts the requests."""
 
-    reply: Callable[[Prompted], str | Mapping[str, str]]
+    reply: Reply
     prompts: list[Prompted] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -54,14 +72,23 @@ class ScriptedEngine:
     def __deepcopy__(self, memo: object) -> ScriptedEngine:
         raise TypeError("an engine with a lock cannot be copied, like a real client")
 
+    def dump_state(self) -> dict[str, Any]:
+        return {}
 
-def _text(parts: object) -> str:
+    @classmethod
+    def load_state(cls, state: dict[str, Any]) -> ScriptedEngine:
+        return cls(toy_solver)
+
+
+def _text(parts: Any) -> str:
     return "".join(getattr(part, "text", "") for part in parts)
 
 
-def scripted_lm(reply: Callable[[Prompted], str | Mapping[str, str]]) -> dspy.LM:
-    """Return an uncached LM that answers by a function; its engine counts the requests."""
-    return dspy.LM(f"scripted/{next(_names)}", engine=ScriptedEngine(reply), cache=False, num_retries=0)
+def scripted_lm(reply: Reply, *, cache: bool = False) -> dspy.LM:
+    """Return an LM that answers by a function; its engine counts the requests."""
+    return dspy.LM(
+        f"scripted/{next(_names)}", engine=ScriptedEngine(reply), cache=cache, num_retries=0
+    )
 
 
 # --- a toy task: each example needs one word in the instruction --------------------------------
@@ -69,27 +96,69 @@ def scripted_lm(reply: Callable[[Prompted], str | Mapping[str, str]]) -> dspy.LM
 NEEDS = ("alpha", "beta", "gamma", "delta")
 
 
-def toy_examples(n: int) -> list[dspy.Example]:
+def toy_examples(n: int, start: int = 0) -> list[dspy.Example]:
     return [
-        dspy.Example(question=f"item {i} {NEEDS[i % len(NEEDS)]}", answer=f"right {i}").with_inputs("question")
-        for i in range(n)
+        dspy.Example(question=f"item {i} {NEEDS[i % len(NEEDS)]}", answer=f"right {i}").with_inputs(
+            "question"
+        )
+        for i in range(start, start + n)
     ]
 
 
 def toy_solver(prompted: Prompted) -> dict[str, str]:
+    """Answer right if the instruction has the word that the question needs."""
     _, number, need = prompted.fields["question"].split()
-    right = re.search(rf"\b{need}\b", prompted.system.rsplit("objective is", 1)[-1])
-    return {"answer": f"right {number}" if right else "wrong"}
+    right = re.search(rf"\b{need}\b", prompted.instruction)
+    return {
+        "reasoning": "by the book",
+        "answer": f"right {number}" if right else "wrong",
+        "next_thought": "done",  # the fields of ReAct; adapters take the ones they ask for
+        "next_tool_name": "finish",
+        "next_tool_args": "{}",
+    }
 
 
 def toy_rewriter(prompted: Prompted) -> dict[str, str]:
-    """Add the word that the first failure shown lacks."""
+    """Add a word that the failures shown lack; different variations add different words."""
     fields = prompted.fields
     missing = re.findall(r"Input question: item \d+ (\w+)", fields.get("failures", ""))
     current = fields["current_prompt"]
     words = [word for word in dict.fromkeys(missing) if word not in current.split()]
-    return {"improved_prompt": f"{current} {words[0]}" if words else f"{current} again"}
+    number = int(re.findall(r"variation (\d+)", fields.get("variation", "variation 1"))[0])
+    if not words:
+        return {"improved_prompt": f"{current} again {number}"}
+    return {"improved_prompt": f"{current} {words[number % len(words)]}"}
 
 
 def toy_metric(example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> bool:
     return bool(example.answer == prediction.answer)
+
+
+class CountingMetric:
+    """The toy metric; counts its calls by question, in any thread."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def __call__(
+        self, example: dspy.Example, prediction: dspy.Prediction, trace: object = None
+    ) -> bool:
+        with self._lock:
+            self.calls[example.question] += 1
+        return toy_metric(example, prediction)
+
+
+def toy_gpo(metric: Callable[..., Any] = toy_metric, **arguments: Any) -> GPO:
+    """Return a quiet, small, waitless optimizer for the toy task."""
+    defaults: dict[str, Any] = {
+        "prompt_model": scripted_lm(toy_rewriter),
+        "embedder": "hashed-ngrams",
+        "num_threads": 1,
+        "verbose": False,
+    }
+    if not {"auto", "max_metric_calls", "epochs"} & set(arguments):
+        defaults["max_metric_calls"] = 150
+    optimizer = GPO(metric, **(defaults | arguments))
+    optimizer.patience = NO_WAITING
+    return optimizer

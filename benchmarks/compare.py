@@ -1,0 +1,253 @@
+"""GPO beside DSPy's own optimizers: held-out score against metric calls, on simulated LMs.
+
+Every optimizer gets the same sandbox tasks, the same LM objects, the same examples and, as nearly
+as its arguments allow, the same number of metric calls. The calls are counted here, outside the
+optimizers, and the table shows what each really used. The LMs are simulated: the figures compare
+how the optimizers search, not what they gain with a real model.
+
+    python benchmarks/compare.py --budgets 150 400 1000 --seeds 5 --out benchmarks/results
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import dspy
+
+from gpo_dspy import GPO, sandbox
+
+N_TRAIN, N_VAL, N_TEST = 40, 40, 200
+TASKS = tuple(sandbox.TASK_NAMES)
+
+
+class CountedMetric:
+    """The sandbox's metric, counting its calls; with feedback for those who read it."""
+
+    def __init__(self, *, feedback: bool) -> None:
+        self.calls = 0
+        self._metric = sandbox.metric_with_feedback if feedback else sandbox.exact_match
+
+    def __call__(
+        self,
+        example: dspy.Example,
+        prediction: dspy.Prediction,
+        trace: Any = None,
+        pred_name: str | None = None,
+        pred_trace: Any = None,
+    ) -> Any:
+        if pred_name is None:  # GEPA asks again for feedback on a pair it has scored
+            self.calls += 1
+        return self._metric(example, prediction)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One run: who, on what, with how much."""
+
+    optimizer: str
+    task: str
+    budget: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it; scores in [0, 1], calls are metric calls, cost in US dollars."""
+
+    optimizer: str
+    task: str
+    budget: int
+    seed: int
+    calls: int
+    base: float
+    final: float
+    prompt_model_calls: int
+    seconds: float
+
+
+def gpo(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int) -> Any:
+    return _gpo(program, train, val, metric, budget, seed)
+
+
+def gpo_ablated(**changes: Any) -> Callable[..., Any]:
+    def run(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int) -> Any:
+        return _gpo(program, train, val, metric, budget, seed, **changes)
+
+    return run
+
+
+def gpo_paper(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int) -> Any:
+    # Its own length is 3 epochs with 8 candidates on the whole validation set; where the budget
+    # is smaller, the validation set is cut so that at least two steps are made.
+    val = val[: max(min(len(val), budget // 17), 4)]
+    optimizer = GPO.paper(
+        metric, prompt_model=sandbox.rewriter(cache=False), max_metric_calls=budget, seed=seed,
+        verbose=False, num_threads=1, embedder="hashed-ngrams",
+    )  # fmt: skip
+    return optimizer.compile(program, trainset=train, valset=val)
+
+
+def _gpo(
+    program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int, **changes: Any
+) -> Any:
+    optimizer = GPO(
+        metric, prompt_model=sandbox.rewriter(cache=False), max_metric_calls=budget, seed=seed,
+        verbose=False, num_threads=1, **({"embedder": "hashed-ngrams"} | changes),
+    )  # fmt: skip
+    return optimizer.compile(program, trainset=train, valset=val)
+
+
+def gepa(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int) -> Any:
+    optimizer = dspy.GEPA(
+        metric, max_metric_calls=budget, reflection_lm=sandbox.rewriter(cache=False),
+        num_threads=1, seed=seed,
+    )  # fmt: skip
+    return optimizer.compile(program, trainset=train, valset=val)
+
+
+def copro(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int) -> Any:
+    breadth, depth = 5, 3
+    examples = [*train, *val][: budget // (breadth * depth * len(program.predictors()))]
+    optimizer = dspy.COPRO(
+        metric=metric, prompt_model=sandbox.rewriter(cache=False), breadth=breadth, depth=depth
+    )
+    quiet = {"num_threads": 1, "display_progress": False}
+    return optimizer.compile(program, trainset=examples, eval_kwargs=quiet)
+
+
+def mipro(demos: int) -> Callable[..., Any]:
+    def run(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int) -> Any:
+        val = val[: max(budget // 8, 10)]
+        batch = 12 if budget < 800 else 20
+        bootstrap = 3 * len(train) if demos else 0
+        trials = max((budget - len(val) - bootstrap) // (batch + len(val) // 5), 2)
+        optimizer = dspy.MIPROv2(
+            metric, prompt_model=sandbox.rewriter(cache=False), auto=None, num_candidates=6,
+            max_bootstrapped_demos=demos, max_labeled_demos=demos, num_threads=1, seed=seed,
+        )  # fmt: skip
+        return optimizer.compile(
+            program, trainset=train, valset=val, num_trials=trials, minibatch_size=batch, seed=seed
+        )
+
+    return run
+
+
+def simba(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int) -> Any:
+    candidates, batch = 4, 8 if budget < 300 else 12
+    per_step = batch * (2 * candidates + 1)
+    steps = max(int(budget * 0.7) // per_step, 1)
+    examples = [*train, *val][: max((budget - steps * per_step) // (steps + 1), batch)]
+    optimizer = dspy.SIMBA(
+        metric=metric, bsize=batch, num_candidates=candidates, max_steps=steps,
+        prompt_model=sandbox.rewriter(cache=False), num_threads=1,
+    )  # fmt: skip
+    return optimizer.compile(program, trainset=examples, seed=seed)
+
+
+OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "GPO": gpo,
+    "GPO.paper": gpo_paper,
+    "GEPA": gepa,
+    "MIPROv2": mipro(demos=0),
+    "MIPROv2+demos": mipro(demos=3),
+    "SIMBA": simba,
+    "COPRO": copro,
+}
+ABLATIONS: dict[str, Callable[..., Any]] = {
+    "GPO, no retrieval": gpo_ablated(direction="none"),
+    "GPO, no schedule": gpo_ablated(schedule="constant"),
+    "GPO, no race": gpo_ablated(evaluation="full"),
+    "GPO, no failures": gpo_ablated(failures=0),
+}
+READS_FEEDBACK = ("GPO", "GEPA")
+
+
+def run(setting: Setting) -> Outcome | None:
+    """Make one run, with whatever the optimizer prints swallowed."""
+    logging.disable(logging.CRITICAL)
+    sandbox.register()
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    examples = sandbox.make_dataset(setting.task, n=N_TRAIN + N_VAL + N_TEST, seed=setting.seed)
+    train, val = examples[:N_TRAIN], examples[N_TRAIN : N_TRAIN + N_VAL]
+    test = examples[N_TRAIN + N_VAL :]
+    metric = CountedMetric(feedback=setting.optimizer.startswith(READS_FEEDBACK))
+    program = sandbox.program_for(setting.task)
+    compile_ = (OPTIMIZERS | ABLATIONS)[setting.optimizer]
+    lm = sandbox.solver(cache=False)
+    began = time.perf_counter()
+    with dspy.context(lm=lm), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(
+        io.StringIO()
+    ):
+        compiled = compile_(program, train, val, metric, setting.budget, setting.seed)
+        seconds = time.perf_counter() - began
+        base, final = held_out(program, test), held_out(compiled, test)
+    result = getattr(compiled, "detailed_results", None)
+    asked = getattr(getattr(result, "prompt_usage", None), "lm_calls", 0)
+    return Outcome(**asdict(setting), calls=metric.calls, base=base, final=final,
+                   prompt_model_calls=asked, seconds=seconds)  # fmt: skip
+
+
+def held_out(program: Any, test: list[dspy.Example]) -> float:
+    return fmean(float(sandbox.exact_match(e, program(**e.inputs()))) for e in test)
+
+
+def main() -> None:
+    options = arguments()
+    names = [*OPTIMIZERS, *(ABLATIONS if options.ablations else ())]
+    if options.only:
+        names = [name for name in names if name in options.only]
+    settings = [
+        Setting(name, task, budget, seed)
+        for seed in range(options.first_seed, options.first_seed + options.seeds)
+        for budget in options.budgets
+        for task in options.tasks
+        for name in names
+    ]
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(options.processes) as pool, (out / "compare.jsonl").open("a") as log:
+        for outcome in pool.map(run, settings):
+            log.write(json.dumps(asdict(outcome)) + "\n")
+            log.flush()
+    report(out)
+
+
+def report(out: Path) -> None:
+    """Write the table and the plot of all runs in ``compare.jsonl``."""
+    from compare_report import write_plot, write_table
+
+    rows = [json.loads(line) for line in (out / "compare.jsonl").read_text().splitlines()]
+    print(write_table(rows, out / "compare.md"))
+    write_plot([row for row in rows if row["optimizer"] in OPTIMIZERS], out / "compare.png")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--budgets", type=int, nargs="+", default=[150, 400, 1000])
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", help="optimizers to run")
+    parser.add_argument("--ablations", action="store_true", help="also GPO without one of its parts")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--out", default="benchmarks/results")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Which example is shown, searched on, or kept for the claim."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dspy
+import pytest
+from fakes import toy_examples
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpo_dspy.data import assign_roles
+
+
+@given(
+    train=st.integers(1, 30),
+    val=st.integers(1, 30),
+    test=st.none() | st.integers(1, 10),
+    holdout=st.integers(0, 40),
+    seed=st.integers(0, 5),
+)
+def test_every_example_has_exactly_one_role(
+    train: int, val: int, test: int | None, holdout: int, seed: int
+) -> None:
+    trainset, valset = toy_examples(train), toy_examples(val, start=100)
+    testset = None if test is None else toy_examples(test, start=200)
+    data = assign_roles(trainset, valset, testset, holdout=holdout, seed=seed)
+
+    assert sorted((*data.train, *data.validation, *data.holdout)) == list(range(len(data.examples)))
+    assert [data.examples[i] for i in data.train] == trainset
+    assert data.validation, "the search keeps something to score on"
+    if testset is None:
+        assert len(data.holdout) <= min(holdout, val // 2)
+    else:
+        assert [data.examples[i] for i in data.holdout] == testset
+        assert [data.examples[i] for i in data.validation] == valset
+
+
+@given(size=st.integers(2, 30), seed=st.integers(0, 5))
+def test_without_a_valset_the_trainset_is_split_in_halves(size: int, seed: int) -> None:
+    trainset = toy_examples(size)
+    data = assign_roles(trainset, None, None, holdout=0, seed=seed)
+    assert len(data.validation) == size // 2
+    assert {e.question for e in data.examples} == {e.question for e in trainset}
+    assert data == assign_roles(trainset, None, None, holdout=0, seed=seed)
+
+
+def test_the_seed_decides_the_split_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="gpo_dspy")
+    splits = {
+        tuple(
+            e.question
+            for e in assign_roles(toy_examples(20), None, None, holdout=0, seed=s).examples
+        )
+        for s in range(5)
+    }
+    assert len(splits) == 5
+    assert "10 of the trainset's 20 examples are used for validation (seed 0)" in caplog.text
+
+
+def test_the_given_lists_are_not_changed() -> None:
+    trainset, valset = toy_examples(10), toy_examples(10, start=100)
+    before = list(trainset), list(valset)
+    assign_roles(trainset, valset, None, holdout=3, seed=0)
+    assert (trainset, valset) == before
+
+
+def test_examples_kept_for_the_claim_are_in_no_other_set() -> None:
+    # A common call: valset=trainset. The claim must not rest on examples that are shown.
+    same = toy_examples(20)
+    data = assign_roles(same, same, None, holdout=5, seed=0)
+    kept = [data.examples[i] for i in data.holdout]
+    searched = [data.examples[i] for i in (*data.train, *data.validation)]
+    assert len(kept) == 5
+    assert all(example not in searched for example in kept)
+
+
+def test_a_testset_that_the_search_would_see_too_is_refused() -> None:
+    same = toy_examples(6)
+    with pytest.raises(ValueError, match="testset"):
+        assign_roles(same, toy_examples(4, start=100), same, holdout=0, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        ({"trainset": []}, "trainset is empty"),
+        ({"trainset": toy_examples(1), "valset": None}, "at least 2 examples"),
+        ({"valset": []}, "valset is empty"),
+        ({"testset": []}, "testset is empty"),
+        ({"trainset": "questions"}, "list of dspy.Example, got str"),
+        ({"trainset": iter(toy_examples(3))}, r"list\(\.\.\.\)"),
+        ({"trainset": [{"question": "q"}]}, r"trainset\[0\] is a dict"),
+        ({"valset": [*toy_examples(2), dspy.Example(question="q")]}, r"valset\[2\].*with_inputs"),
+        ({"trainset": None}, "trainset must be a list"),
+    ],
+)
+def test_unusable_sets_are_named(sets: dict[str, Any], said: str) -> None:
+    arguments = {"trainset": toy_examples(4), "valset": toy_examples(4), "testset": None} | sets
+    with pytest.raises(ValueError, match=said):
+        assign_roles(*arguments.values(), holdout=1, seed=0)

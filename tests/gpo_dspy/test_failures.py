@@ -1,0 +1,107 @@
+"""Which failures are shown, and how."""
+
+from __future__ import annotations
+
+import random
+
+import dspy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpo_dspy.evaluation.runner import Evaluation, Outcome, PredictorCall
+from gpo_dspy.failures import deal, failed_examples, show_example, show_failure, successes
+
+EXAMPLE = dspy.Example(question="2 + 2", answer="4").with_inputs("question")
+
+
+def _evaluation(score: float, *predictors: str, feedback: str = "") -> Evaluation:
+    calls = tuple(
+        PredictorCall(name, {"seen": f"{name} in {i}"}, {"said": f"{name} out {i}"})
+        for i, name in enumerate(predictors)
+    )
+    prediction = dspy.Prediction(answer="5", said="outer")
+    return Evaluation(score, Outcome.SCORED, feedback, prediction, calls)
+
+
+def test_only_what_went_through_the_predictor_is_held_against_it() -> None:
+    results = {
+        1: _evaluation(0.0, "plan", "answer"),
+        2: _evaluation(0.0, "plan"),
+        3: _evaluation(1.0, "answer"),
+        4: _evaluation(0.1, "answer"),
+    }
+    assert failed_examples(results, "answer") == [1, 4]
+    assert failed_examples(results, "plan") == [1, 2]
+
+
+def test_partial_scores_are_wrong_up_to_the_mean_and_right_above_it() -> None:
+    results = {i: _evaluation(score, "plan") for i, score in enumerate([0.2, 0.3, 0.8, 0.9, 1.0])}
+    assert failed_examples(results, "plan") == [0, 1]
+    assert successes(results) == [2, 3, 4]
+    level = {i: _evaluation(0.5, "plan") for i in range(3)}
+    assert failed_examples(level, "plan") == [0, 1, 2]
+    assert successes(level) == []
+
+
+def test_without_any_trace_of_the_predictor_all_failures_count() -> None:
+    assert failed_examples({1: _evaluation(0.0, "plan"), 2: _evaluation(0.0)}, "other") == [1, 2]
+    assert failed_examples({1: _evaluation(1.0, "plan")}, "plan") == []
+
+
+@given(
+    count=st.integers(0, 30),
+    hands=st.integers(1, 8),
+    size=st.integers(0, 6),
+    seed=st.integers(0, 3),
+)
+def test_dealing_is_even_and_without_repeats_in_a_hand(
+    count: int, hands: int, size: int, seed: int
+) -> None:
+    dealt = deal(range(count), hands=hands, size=size, random_state=random.Random(seed))
+    if not (count and size):
+        assert not any(dealt)
+        return
+    assert len(dealt) == hands
+    for hand in dealt:
+        assert len(set(hand)) == len(hand) <= min(size, count)
+        assert hand
+        assert set(hand) <= set(range(count))
+    shown = [index for hand in dealt for index in hand]
+    if hands * min(size, count) >= count:
+        assert set(shown) == set(range(count)), "each failure is shown at least once"
+    assert dealt == deal(range(count), hands=hands, size=size, random_state=random.Random(seed))
+
+
+def test_an_example_shows_its_inputs_and_labels() -> None:
+    assert show_example(EXAMPLE) == "Input question: 2 + 2\nExpected answer: 4"
+
+
+def test_a_failure_shows_what_this_predictor_saw_said_and_should_have_led_to() -> None:
+    text = show_failure(EXAMPLE, _evaluation(0.0, "plan", "answer", feedback="off by one"), "plan")
+    assert text.splitlines() == [
+        "Input seen: plan in 0",
+        "Output said: plan out 0",
+        "The whole program's output answer: 5",
+        "Expected answer: 4",
+        "Feedback: off by one",
+    ]
+
+
+def test_of_several_calls_the_last_is_shown() -> None:
+    text = show_failure(EXAMPLE, _evaluation(0.0, "step", "step", "step"), "step")
+    assert "step out 2" in text
+    assert "step out 1" not in text
+
+
+def test_without_a_trace_the_programs_own_inputs_and_outputs_are_shown() -> None:
+    text = show_failure(EXAMPLE, _evaluation(0.0), "plan")
+    assert "Input question: 2 + 2" in text
+    assert "Output answer: 5" in text
+    failed = Evaluation(0.0, Outcome.PROGRAM_ERROR, "The program raised KeyError: 'x'")
+    assert "KeyError" in show_failure(EXAMPLE, failed, "plan")
+
+
+def test_long_values_are_shortened() -> None:
+    example = dspy.Example(question="x" * 100_000, answer="4").with_inputs("question")
+    assert len(show_failure(example, _evaluation(0.0), "plan")) < 3_000
+    assert "characters left out" in show_example(example)

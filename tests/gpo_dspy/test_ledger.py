@@ -1,0 +1,70 @@
+"""LM calls, tokens and dollars, counted in every thread."""
+
+from __future__ import annotations
+
+import dspy
+import litellm
+import pytest
+from fakes import scripted_lm, toy_solver
+
+from gpo_dspy.ledger import Ledger, Usage
+from gpo_dspy.parallel import ordered_map
+
+ASK = dspy.Predict("question -> answer")
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_every_call_in_every_thread_is_counted(threads: int) -> None:
+    ledger, lm = Ledger(), scripted_lm(toy_solver)
+    with dspy.context(lm=lm), ledger.watch():
+        list(ordered_map(lambda i: ASK(question=f"item {i} alpha"), range(20), num_threads=threads))
+    assert ledger.usage == Usage(20, 2_000, 200, 0.0, unpriced_calls=20)
+
+
+def test_nothing_is_counted_outside_the_block() -> None:
+    ledger, other, lm = Ledger(), Ledger(), scripted_lm(toy_solver)
+    with dspy.context(lm=lm):
+        ASK(question="item 1 alpha")
+        with ledger.watch():
+            ASK(question="item 2 alpha")
+        with other.watch():
+            ASK(question="item 3 alpha")
+        ASK(question="item 4 alpha")
+    assert (ledger.usage.lm_calls, other.usage.lm_calls) == (1, 1)
+
+
+def test_answers_from_the_cache_cost_nothing() -> None:
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
+    ledger, lm = Ledger(), scripted_lm(toy_solver, cache=True)
+    with dspy.context(lm=lm), ledger.watch():
+        for _ in range(3):
+            ASK(question="item 1 alpha")
+    assert len(lm.engine.prompts) == 1
+    assert ledger.usage.lm_calls == 1
+
+
+def test_known_prices_add_up() -> None:
+    entry = {"usage": {"prompt_tokens": 10, "completion_tokens": 2}, "cost": 0.25}
+    twice = Usage().plus(entry).plus(entry)
+    assert twice == Usage(2, 20, 4, 0.5, unpriced_calls=0)
+    assert twice + Usage(1, 1, 1, 0.5, 1) == Usage(3, 21, 5, 1.0, 1)
+    unpriced = Usage().plus({"usage": {"input_tokens": 3, "output_tokens": 4}, "cost": None})
+    assert unpriced == Usage(1, 3, 4, 0.0, unpriced_calls=1)
+
+
+def test_litellm_prices_are_taken() -> None:
+    model = next(name for name in litellm.model_cost if name.startswith("gpt-4o-mini"))
+    lm = dspy.LM(f"openai/{model}", engine="litellm", mock_response="x", cache=False)
+    ledger = Ledger()
+    with ledger.watch():
+        lm("hello")
+    assert ledger.usage.lm_calls == 1
+    assert ledger.usage.cost > 0
+
+
+def test_a_user_of_dspys_own_history_is_not_disturbed() -> None:
+    lm, program = scripted_lm(toy_solver), dspy.Predict("question -> answer")
+    with dspy.context(lm=lm), Ledger().watch():
+        program(question="item 1 alpha")
+    assert len(program.history) == 1
+    assert len(lm.history) == 1

@@ -1,0 +1,168 @@
+"""Programs as points in prompt space: reading, copying and writing instructions."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import dspy
+import pytest
+from fakes import scripted_lm, toy_solver
+
+from gpo_dspy.errors import ProgramError
+from gpo_dspy.program import (
+    describe_predictor,
+    instructions_of,
+    optimizable_predictors,
+    replace_instruction,
+    with_instructions,
+)
+
+
+class Pair(dspy.Module):
+    """Two predictors with equal signatures, one of them shared under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = dspy.Predict("question -> answer")
+        self.second = dspy.Predict("question -> answer")
+        self.again = self.first
+
+    def forward(self, question: str) -> dspy.Prediction:
+        return self.second(question=self.first(question=question).answer)
+
+
+class Nested(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair = Pair()
+        self.steps = [dspy.Predict("a -> b"), dspy.ChainOfThought("b -> c")]
+        self.by_name = {"x": dspy.Predict("c -> d")}
+
+
+class Clinging(dspy.Module):
+    """Holds what cannot be copied, also beside its predictors in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+        self.clients = [threading.Lock(), {"deep": threading.Lock()}]
+        self.steps = [dspy.Predict("question -> answer"), dspy.Predict("question -> answer")]
+        self.alias = self.steps[0]
+
+
+def _frozen() -> dspy.Module:
+    program = Nested()
+    program.pair._compiled = True
+    return program
+
+
+@pytest.mark.parametrize(
+    ("program", "names"),
+    [
+        (dspy.Predict("a -> b"), ["self"]),
+        (dspy.ChainOfThought("a -> b"), ["predict"]),
+        (dspy.ReAct("a -> b", tools=[]), ["react", "extract.predict"]),
+        (Pair(), ["first", "second"]),
+        (
+            Nested(),
+            ["pair.first", "pair.second", "steps[0]", "steps[1].predict", "by_name['x']"],
+        ),
+        (_frozen(), ["steps[0]", "steps[1].predict", "by_name['x']"]),
+    ],
+)
+def test_predictors_are_found_by_name(program: dspy.Module, names: list[str]) -> None:
+    assert list(optimizable_predictors(program)) == names
+    assert [name for name, _ in instructions_of(program)] == names
+
+
+def test_a_program_without_predictors_says_what_is_missing() -> None:
+    with pytest.raises(ProgramError, match=r"at least one dspy\.Predict"):
+        optimizable_predictors(dspy.Module())
+    frozen = dspy.Module()
+    frozen.inner = Pair()
+    frozen.inner._compiled = True
+    with pytest.raises(ProgramError, match=r"frozen submodules \(self\.inner\).*_compiled = False"):
+        optimizable_predictors(frozen)
+
+
+@pytest.mark.parametrize("make", [Pair, Nested, Clinging, lambda: dspy.Predict("a -> b")])
+@pytest.mark.parametrize(
+    "lm",
+    [
+        None,
+        dspy.LM("openai/copyable", engine="litellm"),
+        scripted_lm(toy_solver),  # its engine refuses to be copied
+    ],
+    ids=["no lm", "copyable lm", "clinging lm"],
+)
+def test_a_copy_gets_the_instructions_and_the_original_stays(make: Any, lm: Any) -> None:
+    program = make()
+    program.set_lm(lm)
+    before = program.dump_state()
+    new = tuple((name, f"new {name}") for name, _ in instructions_of(program))
+    copied = with_instructions(program, new)
+
+    assert instructions_of(copied) == new
+    assert program.dump_state() == before
+    ours = dict(program.named_predictors())
+    for name, predictor in copied.named_predictors():
+        assert predictor is not ours[name]
+        assert predictor.lm is ours[name].lm
+
+
+def test_a_predictor_with_two_names_stays_one_predictor() -> None:
+    for program in (Pair(), Clinging()):
+        program.set_lm(scripted_lm(toy_solver))
+        copied = with_instructions(program, instructions_of(program))
+        names = [name for name, _ in copied.named_predictors()]
+        assert names == [name for name, _ in program.named_predictors()]
+    pair = with_instructions(Pair(), (("first", "one"), ("second", "two")))
+    assert pair.again is pair.first
+
+
+def test_what_cannot_be_copied_is_shared() -> None:
+    program = Clinging()
+    copied = with_instructions(program, ())
+    assert copied.lock is program.lock
+    assert copied.clients[1]["deep"] is program.clients[1]["deep"]
+    assert copied.steps is not program.steps
+
+
+def test_lms_of_frozen_submodules_are_shared_too() -> None:
+    program = _frozen()
+    lm = scripted_lm(toy_solver)
+    for predictor in (program.pair.first, program.pair.second):
+        predictor.lm = lm
+    copied = with_instructions(program, instructions_of(program))
+    assert copied.pair.first.lm is lm
+    assert copied.pair is not program.pair
+
+
+def test_demos_and_config_come_along() -> None:
+    program = dspy.Predict("question -> answer", temperature=0.3)
+    program.demos = [dspy.Example(question="q", answer="a")]
+    copied = with_instructions(program, (("self", "new"),))
+    assert copied.demos == program.demos
+    assert copied.demos is not program.demos
+    assert copied.config == {"temperature": 0.3}
+
+
+def test_replacing_leaves_the_others_alone() -> None:
+    state = (("a", "1"), ("b", "2"))
+    assert replace_instruction(state, {"b": "3"}) == (("a", "1"), ("b", "3"))
+    assert state == (("a", "1"), ("b", "2"))
+
+
+def test_a_predictor_is_described_with_its_fields_and_its_place() -> None:
+    signature = dspy.Signature("question -> tags: list[str], mood: Literal['good', 'bad']")
+    signature = signature.with_updated_fields("question", desc="what the customer wrote")
+    alone = describe_predictor(dspy.Predict(signature), "self")
+    assert "`question` (str) – what the customer wrote" in alone
+    assert "`tags` (list[str])" in alone
+    assert "'good', 'bad'" in alone
+    assert "other modules" not in alone
+
+    part = describe_predictor(Pair(), "second")
+    assert "module `second` of the program Pair" in part
+    assert "other modules are: first" in part

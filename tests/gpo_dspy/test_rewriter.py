@@ -1,0 +1,206 @@
+"""What becomes of the prompt model's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dspy
+import pytest
+from dspy import lm15
+from fakes import NO_WAITING, Prompted, scripted_lm
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpo_dspy.edits import words_changed
+from gpo_dspy.errors import BackendUnavailable
+from gpo_dspy.guards import length_limit
+from gpo_dspy.meta_prompt import MetaPrompt
+from gpo_dspy.rewriter import Rewriter, unwrap
+from gpo_dspy.state import Fate, Rewrite, ScoredPrompt
+
+START = "Sort the words."
+LONG = "Sort the words one by one. Compare whole words. Keep every copy. Answer in one line."
+
+
+def _request(words: int = 5, number: int = 1) -> MetaPrompt:
+    current = ScoredPrompt(START, 0.5, 8, 0)
+    return MetaPrompt("Input fields: `words`", (), current, (), (), words, (number, 4))
+
+
+def _rewriter(*answers: str | Mapping[str, str], **options: Any) -> Rewriter:
+    """Return a rewriter whose prompt model gives these answers in turn, the last for ever."""
+    left = list(answers)
+
+    def reply(prompted: Prompted) -> str | Mapping[str, str]:
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        return answer if isinstance(answer, Mapping) else {"improved_prompt": answer}
+
+    return Rewriter(scripted_lm(reply), patience=NO_WAITING, num_threads=1, **options)
+
+
+def _write(*answers: str | Mapping[str, str], words: int = 5, **options: Any) -> Rewrite:
+    return _rewriter(*answers, **options).write([_request(words)], start=START)[0]
+
+
+def _asked(rewriter: Rewriter) -> Sequence[Prompted]:
+    prompts: Sequence[Prompted] = rewriter.lm.engine.prompts
+    return prompts
+
+
+def test_within_the_budget_it_is_kept() -> None:
+    rewrite = _write("Sort the words by letter.")
+    assert rewrite == Rewrite("Sort the words by letter.", Fate.KEPT, 5, 2, 2)
+
+
+def test_over_the_budget_it_is_sent_back_once_with_its_count() -> None:
+    rewriter = _rewriter(LONG, "Sort all words.")
+    (rewrite,) = rewriter.write([_request()], start=START)
+    assert rewrite.fate is Fate.SHORTENED
+    assert rewrite.text == "Sort all words."
+    assert rewrite.words_proposed == words_changed(START, LONG) > 5
+    assert rewrite.words_changed == 1
+    first, second = _asked(rewriter)
+    assert "too_long" not in first.fields
+    assert LONG in second.fields["too_long"]
+    assert f"changed {rewrite.words_proposed} words" in second.fields["too_long"]
+
+
+def test_still_over_it_is_clipped_to_the_budget() -> None:
+    rewriter = _rewriter(LONG)
+    (rewrite,) = rewriter.write([_request()], start=START)
+    assert rewrite.fate is Fate.CLIPPED
+    assert 0 < words_changed(START, rewrite.text) == rewrite.words_changed <= 5
+    assert len(_asked(rewriter)) == 2
+
+
+def test_what_cannot_be_clipped_to_anything_new_is_a_repeat() -> None:
+    unsplittable = "One very long sentence about many other things without any stop"
+    rewrite = _write(unsplittable, words=1)
+    assert rewrite.fate is Fate.REPEATED
+    assert rewrite.text == START
+
+
+def test_still_over_it_is_dropped_on_request() -> None:
+    rewriter = _rewriter(LONG, on_excess="drop")
+    (rewrite,) = rewriter.write([_request()], start=START)
+    assert rewrite.fate is Fate.DROPPED
+    assert not rewrite.fate.usable
+    assert len(_asked(rewriter)) == 2
+
+
+def test_the_paper_requests_the_budget_and_takes_what_comes() -> None:
+    rewriter = _rewriter(LONG, on_excess="accept")
+    (rewrite,) = rewriter.write([_request()], start=START)
+    assert (rewrite.text, rewrite.fate) == (LONG, Fate.OVER_BUDGET)
+    assert rewrite.fate.usable
+    assert len(_asked(rewriter)) == 1
+
+
+def test_a_useless_second_answer_falls_back_to_clipping_the_first() -> None:
+    for second in ("", "[[ ## answer ## ]] x", START):
+        assert _write(LONG, second).fate is Fate.CLIPPED
+
+
+@pytest.mark.parametrize(
+    ("answer", "fate"),
+    [
+        ("", Fate.EMPTY),
+        ("---", Fate.EMPTY),
+        ("``````", Fate.EMPTY),
+        (START, Fate.REPEATED),
+        ("Sort the words!", Fate.REPEATED),
+        ("Sort by [[ ## answer ## ]].", Fate.MARKER),
+        ("word " * 10_000, Fate.TOO_LONG),
+    ],
+)
+def test_unusable_answers_are_named_and_not_asked_for_again(answer: str, fate: Fate) -> None:
+    rewriter = _rewriter({"improved_prompt": answer})
+    (rewrite,) = rewriter.write([_request()], start=START)
+    assert rewrite.fate is fate
+    assert not rewrite.fate.usable
+    # DSPy itself asks again, in JSON, where a marker cuts the answer short.
+    assert len(_asked(rewriter)) <= 2
+    assert len(rewrite.text) <= length_limit(START)
+
+
+def test_a_lost_placeholder_is_refused() -> None:
+    rewriter = _rewriter("Answer briefly.")
+    (rewrite,) = rewriter.write([_request()], start="Answer {question}.")
+    assert rewrite.fate is Fate.PLACEHOLDER_LOST
+
+
+def test_an_unparsable_reply_is_counted_not_guessed_at() -> None:
+    rewriter = Rewriter(scripted_lm(lambda _: "Here is my idea: sort."), patience=NO_WAITING)
+    (rewrite,) = rewriter.write([_request()], start=START)
+    assert rewrite.fate is Fate.UNPARSABLE
+    assert rewrite.text == ""
+
+
+def test_a_request_too_long_for_the_prompt_model_costs_the_rewrite_not_the_run() -> None:
+    def reply(_: Prompted) -> str:
+        raise lm15.ContextLengthError("8192 tokens at most")
+
+    rewriter = Rewriter(scripted_lm(reply), patience=NO_WAITING)
+    assert not rewriter.write([_request()], start=START)[0].fate.usable
+
+
+def test_a_prompt_model_that_stays_away_stops_the_run() -> None:
+    calls = []
+
+    def reply(_: Prompted) -> str:
+        calls.append(1)
+        raise lm15.ServerError("down", status=503)
+
+    rewriter = Rewriter(scripted_lm(reply), patience=NO_WAITING)
+    with pytest.raises(BackendUnavailable, match="did not answer in 3 tries"):
+        rewriter.write([_request()], start=START)
+    assert len(calls) == NO_WAITING.attempts
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_rewrites_come_in_the_order_of_the_requests(threads: int) -> None:
+    lm = scripted_lm(lambda p: {"improved_prompt": f"{START} {p.fields['variation'].split()[3]}"})
+    rewriter = Rewriter(lm, num_threads=threads, patience=NO_WAITING)
+    rewrites = rewriter.write([_request(number=n) for n in range(1, 5)], start=START)
+    assert [rewrite.text for rewrite in rewrites] == [f"{START} {n}" for n in range(1, 5)]
+    assert rewriter.ledger.usage.lm_calls == 4
+
+
+def test_the_callers_trace_does_not_see_the_rewrites() -> None:
+    with dspy.context(trace=[]):
+        _write("Sort all words.")
+        assert dspy.settings.trace == []
+
+
+@given(
+    answer=st.text(alphabet="ab. ,{}\n\"'`", max_size=60),
+    words=st.integers(1, 8),
+    on_excess=st.sampled_from(["clip", "drop"]),
+)
+def test_what_is_usable_keeps_the_budget(answer: str, words: int, on_excess: str) -> None:
+    rewrite = _write({"improved_prompt": f"Sort {answer}"}, words=words, on_excess=on_excess)
+    assert rewrite.words_allowed == words
+    if rewrite.fate.usable:
+        assert 1 <= words_changed(START, rewrite.text) == rewrite.words_changed <= words
+
+
+@pytest.mark.parametrize(
+    ("text", "inner"),
+    [
+        ("  Sort.  ", "Sort."),
+        ("```\nSort.\n```", "Sort."),
+        ("```text\nSort.\nTwice.\n```", "Sort.\nTwice."),
+        ("<prompt>\nSort.\n</prompt>", "Sort."),
+        ("```\n<prompt>Sort.</prompt>\n```", "Sort."),
+        ('"Sort."', "Sort."),
+        ("“Sort.”", "Sort."),
+        ("'Sort.'", "Sort."),
+        ('Say "yes" or "no"', 'Say "yes" or "no"'),
+        ('"yes" and "no"', '"yes" and "no"'),
+        ("Use ```code``` here", "Use ```code``` here"),
+        ('"', ""),
+    ],
+)
+def test_wrapping_is_taken_off(text: str, inner: str) -> None:
+    assert unwrap(text) == inner

@@ -1,0 +1,149 @@
+"""Metric calls are remembered, counted, and never made twice or beyond the limit."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dspy
+import pytest
+from dspy import lm15
+from fakes import NO_WAITING, Prompted, scripted_lm, toy_examples, toy_metric, toy_solver
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpo_dspy.errors import BackendUnavailable
+from gpo_dspy.evaluation.metric import Metric
+from gpo_dspy.evaluation.runner import Outcome, Runner
+from gpo_dspy.evaluation.scoreboard import BudgetExceeded, Scoreboard
+from gpo_dspy.ledger import Ledger
+from gpo_dspy.program import Instructions
+
+EXAMPLES = toy_examples(12)
+
+
+def _state(text: str) -> Instructions:
+    return (("self", text),)
+
+
+def _board(
+    limit: int = 1_000,
+    *,
+    reply: Callable[[Prompted], Any] = toy_solver,
+    threads: int = 1,
+    **options: Any,
+) -> tuple[Scoreboard, dspy.LM]:
+    lm = scripted_lm(reply)
+    student = dspy.Predict("question -> answer")
+    student.lm = lm
+    runner = Runner(Metric(toy_metric), threads, NO_WAITING)
+    return Scoreboard(student, EXAMPLES, runner, limit, Ledger(), **options), lm
+
+
+def _paid(lm: dspy.LM) -> Counter[tuple[str, str]]:
+    """Count the LM calls by instruction and question."""
+    return Counter((p.instruction, p.fields["question"]) for p in lm.engine.prompts)
+
+
+_pairs = st.lists(
+    st.tuples(
+        st.sampled_from([_state(t) for t in ("alpha", "beta gamma", "none")]), st.integers(0, 11)
+    ),
+    max_size=25,
+)
+
+
+@given(
+    requests=st.lists(_pairs, max_size=5), limit=st.integers(0, 40), threads=st.sampled_from([1, 4])
+)
+def test_no_pair_is_paid_twice_and_the_limit_holds(
+    requests: Sequence[Sequence[tuple[Instructions, int]]], limit: int, threads: int
+) -> None:
+    board, lm = _board(limit, threads=threads)
+    for pairs in requests:
+        before = board.metric_calls
+        wanted = len(board.missing(pairs))
+        if wanted > board.remaining:
+            with pytest.raises(BudgetExceeded):
+                board.evaluate(pairs)
+            assert board.metric_calls == before
+        else:
+            board.evaluate(pairs)
+            assert board.metric_calls == before + wanted
+            assert board.missing(pairs) == []
+    paid = _paid(lm)
+    assert sum(paid.values()) == board.metric_calls <= limit
+    assert board.remaining == limit - board.metric_calls
+    assert set(paid.values()) <= {1}
+    assert sum(board.outcomes.values()) == board.metric_calls
+
+
+def test_scores_follow_the_instructions() -> None:
+    board, _ = _board()
+    board.evaluate((_state("alpha delta"), index) for index in range(8))
+    assert board.scores(_state("alpha delta"), range(8)) == [1, 0, 0, 1, 1, 0, 0, 1]
+    assert board.scores(_state("alpha delta"), [3, 1]) == [1, 0]
+    assert list(board.results(_state("alpha delta"))) == list(range(8))
+    assert not board.results(_state("never tried"))
+
+
+def test_results_cannot_be_changed_from_outside() -> None:
+    board, _ = _board()
+    board.evaluate([(_state("alpha"), 0)])
+    with pytest.raises(TypeError):
+        board.results(_state("alpha"))[0] = None  # type: ignore[index]
+
+
+@pytest.mark.parametrize("threads", [1, 16])
+def test_timing_changes_nothing(threads: int) -> None:
+    rng = random.Random(0)
+
+    def slow(prompted: Prompted) -> Any:
+        time.sleep(rng.random() / 200)
+        return toy_solver(prompted)
+
+    board, _ = _board(reply=slow, threads=threads)
+    board.evaluate((_state(t), index) for index in range(12) for t in ("alpha", "beta", "none"))
+    assert list(board.results(_state("alpha"))) == list(range(12))
+    assert board.scores(_state("alpha"), range(12)) == [1, 0, 0, 0] * 3
+
+
+def test_every_metric_call_is_told_with_its_number() -> None:
+    numbers: list[int] = []
+    board, _ = _board(on_result=lambda: numbers.append(board.metric_calls))
+    board.evaluate((_state("alpha"), index) for index in range(5))
+    assert numbers == [1, 2, 3, 4, 5]
+
+
+def test_what_was_finished_before_an_outage_is_kept_and_not_paid_again() -> None:
+    down = True
+
+    def reply(prompted: Prompted) -> Any:
+        if down and prompted.fields["question"].startswith("item 6 "):
+            raise lm15.ServerError("down", status=503)
+        return toy_solver(prompted)
+
+    board, lm = _board(reply=reply)
+    pairs = [(_state("alpha"), index) for index in range(12)]
+    with pytest.raises(BackendUnavailable):
+        board.evaluate(pairs)
+    assert (board.metric_calls, len(board.results(_state("alpha")))) == (6, 6)
+    assert set(board.outcomes) == {Outcome.SCORED}
+
+    down = False
+    board.evaluate(pairs)
+    assert board.metric_calls == 12
+    del lm.engine.prompts[6 : 6 + NO_WAITING.attempts]  # those that were not answered
+    assert set(_paid(lm).values()) == {1}
+
+
+def test_more_programs_than_are_kept_at_hand() -> None:
+    board, lm = _board()
+    states = [_state(f"alpha {number}") for number in range(40)]
+    for index in (0, 1):
+        board.evaluate((state, index) for state in states)
+    assert board.metric_calls == 80
+    assert set(_paid(lm).values()) == {1}
