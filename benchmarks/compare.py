@@ -190,8 +190,10 @@ def run(setting: Setting) -> Outcome | None:
     compile_ = (OPTIMIZERS | ABLATIONS)[setting.optimizer]
     lm = sandbox.solver(cache=False)
     began = time.perf_counter()
-    with dspy.context(lm=lm), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(
-        io.StringIO()
+    with (
+        dspy.context(lm=lm),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
     ):
         compiled = compile_(program, train, val, metric, setting.budget, setting.seed)
         seconds = time.perf_counter() - began
@@ -243,7 +245,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", help="optimizers to run")
-    parser.add_argument("--ablations", action="store_true", help="also GPO without one of its parts")
+    parser.add_argument("--ablations", action="store_true", help="also GPO with a part left out")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", default="benchmarks/results")
     return parser.parse_args()

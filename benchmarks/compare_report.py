@@ -79,7 +79,9 @@ def write_plot(rows: Sequence[Row], path: Path) -> None:
         points = sorted(_points([row for row in rows if row["optimizer"] == name]))
         calls, scores, errors = zip(*points, strict=True)
         style = {"linewidth": 2.5, "zorder": 3} if name == "GPO" else {"linewidth": 1.2}
-        axes.errorbar(calls, scores, errors, marker="o", markersize=4, capsize=2, label=name, **style)
+        axes.errorbar(
+            calls, scores, errors, marker="o", markersize=4, capsize=2, label=name, **style
+        )
     axes.axhline(100 * fmean(r["base"] for r in rows), color="grey", ls=":", label="start prompt")
     axes.set(
         xscale="log",

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import tenacity
-from dspy.utils.exceptions import ContextWindowExceededError, LMError, is_retryable_lm_error
+from dspy.utils.exceptions import (
+    LMError,
+    LMInvalidRequestError,
+    LMUnsupportedModelError,
+    is_retryable_lm_error,
+)
 
 from gpo_dspy.errors import BackendUnavailable
 
@@ -18,8 +23,14 @@ T = TypeVar("T")
 
 
 def is_backend_error(error: BaseException) -> bool:
-    """Tell an error of the backend from one of the prompt: only a too long prompt is the latter."""
-    return isinstance(error, LMError) and not isinstance(error, ContextWindowExceededError)
+    """Tell an error of the backend from one of the request.
+
+    A request may be refused for what is in it (a content filter) or its length; that says nothing
+    of the next one. A model that does not exist is a matter of the backend.
+    """
+    if isinstance(error, LMInvalidRequestError):
+        return isinstance(error, LMUnsupportedModelError)
+    return isinstance(error, LMError)
 
 
 def _waiting_helps(error: BaseException) -> bool:

@@ -34,6 +34,13 @@ class Data:
     validation: tuple[int, ...]
     holdout: tuple[int, ...]
 
+    def shuffled_pool(self, seed: int) -> tuple[int, ...]:
+        """Return training and validation examples in a seeded order, equal ones once."""
+        pool = {_key(self.examples[index]): index for index in (*self.train, *self.validation)}
+        indices = sorted(pool.values())
+        random.Random(f"{seed}/pool").shuffle(indices)
+        return tuple(indices)
+
 
 def assign_roles(
     trainset: Sequence[dspy.Example],
@@ -106,6 +113,10 @@ def _without(
     if copies:
         logger.warning("%d examples are left out of the search: the claim rests on them.", copies)
     return left
+
+
+def _key(example: dspy.Example) -> str:
+    return repr(sorted(example.toDict().items()))
 
 
 def _same(one: dspy.Example, other: dspy.Example) -> bool:

@@ -20,7 +20,7 @@ class Direction(Protocol):
     """Chooses the earlier prompts to show."""
 
     def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
-        """Returns earlier prompts in ascending order of score, the older first on ties.
+        """Return earlier prompts in ascending order of score, the older first on ties.
 
         Args:
             trajectory: Everything tried so far.
@@ -43,7 +43,7 @@ class Relevance:
         _check_k(self.k)
 
     def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
-        """Returns the ``k`` nearest."""
+        """Return the ``k`` nearest."""
         nearest = trajectory.nearest(current.text, self.k + 1)
         return _ascending(trajectory, current, (prompt for prompt, _ in nearest), self.k)
 
@@ -62,7 +62,7 @@ class Recency:
         _check_k(self.k)
 
     def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
-        """Returns the ``k`` newest."""
+        """Return the ``k`` newest."""
         return _ascending(trajectory, current, trajectory.latest(self.k + 1), self.k)
 
 
@@ -80,7 +80,7 @@ class Importance:
         _check_k(self.k)
 
     def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
-        """Returns the ``k`` best."""
+        """Return the ``k`` best."""
         return _ascending(trajectory, current, trajectory.best(self.k + 1), self.k)
 
 
@@ -116,7 +116,7 @@ class RelevanceAndScore:
             raise ValueError(f"pool must be at least k={self.k}, found {self.pool!r}.")
 
     def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
-        """Returns the ``k`` with the largest weighted sum."""
+        """Return the ``k`` with the largest weighted sum."""
         nearest = trajectory.nearest(current.text, self.pool + 1)
         others = [found for found in nearest if found[0].text != current.text][: self.pool]
         relevance = _stretched([similarity for _, similarity in others])
@@ -133,7 +133,7 @@ class NoDirection:
     """No earlier prompts at all, to measure what the direction is worth."""
 
     def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:  # noqa: ARG002
-        """Returns nothing."""
+        """Return nothing."""
         return ()
 
 
@@ -147,7 +147,7 @@ _NAMED: dict[str, Callable[[], Direction]] = {
 
 
 def as_direction(value: str | Direction) -> Direction:
-    """Returns the direction of that name with its default k, or the given one.
+    """Return the direction of that name with its default k, or the given one.
 
     Args:
         value: ``"relevance"``, ``"recency"``, ``"importance"``, ``"relevance_and_score"``,
@@ -170,13 +170,13 @@ def as_direction(value: str | Direction) -> Direction:
 def _ascending(
     trajectory: Trajectory, current: ScoredPrompt, ranked: Iterable[ScoredPrompt], k: int
 ) -> tuple[ScoredPrompt, ...]:
-    """Returns the first ``k`` that are not the current prompt, in ascending order of score."""
+    """Return the first ``k`` that are not the current prompt, in ascending order of score."""
     chosen = [prompt for prompt in ranked if prompt.text != current.text][:k]
     return tuple(sorted(chosen, key=lambda prompt: (prompt.score, trajectory.age(prompt.text))))
 
 
 def _stretched(values: list[float]) -> list[float]:
-    """Returns the values scaled to [0, 1], or zeros if all are equal."""
+    """Return the values scaled to [0, 1], or zeros if all are equal."""
     low, high = min(values, default=0.0), max(values, default=0.0)
     return [(value - low) / (high - low) if high > low else 0.0 for value in values]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from gpo_dspy.state import Fate
 
@@ -15,24 +16,32 @@ SHORTEST_LIMIT = 8_000
 """Characters that an instruction may always have; about 2,000 tokens."""
 
 
-def length_limit(start: str) -> int:
-    """Return the most characters an instruction may have: four times the student's own, or more."""
-    return max(SHORTEST_LIMIT, 4 * len(start))
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What every rewrite of one predictor's instruction must pass.
 
-
-def refuse(text: str, *, start: str) -> Fate | None:
-    """Return why a text cannot be an instruction, or None if it can.
-
-    Args:
-        text: The rewrite.
-        start: The student's own instruction, whose placeholders such as ``{name}`` must stay.
+    Attributes:
+        start: The student's own instruction; its placeholders such as ``{name}`` must stay.
+        names: Words that must stay, such as the names of an agent's tools.
     """
-    if not WORD.search(text):
-        return Fate.EMPTY
-    if len(text) > length_limit(start):
-        return Fate.TOO_LONG
-    if FIELD_MARKER.search(text):
-        return Fate.MARKER
-    if not set(PLACEHOLDER.findall(start)) <= set(PLACEHOLDER.findall(text)):
-        return Fate.PLACEHOLDER_LOST
-    return None
+
+    start: str
+    names: frozenset[str] = frozenset()
+
+    @property
+    def length_limit(self) -> int:
+        """The most characters an instruction may have: four times the student's own, or more."""
+        return max(SHORTEST_LIMIT, 4 * len(self.start))
+
+    def refuse(self, text: str) -> Fate | None:
+        """Return why a text cannot be the instruction, or None if it can."""
+        if not WORD.search(text):
+            return Fate.EMPTY
+        if len(text) > self.length_limit:
+            return Fate.TOO_LONG
+        if FIELD_MARKER.search(text):
+            return Fate.MARKER
+        placeholders = set(PLACEHOLDER.findall(self.start)) <= set(PLACEHOLDER.findall(text))
+        if not placeholders or not all(name in text for name in self.names):
+            return Fate.NAME_LOST
+        return None

@@ -9,6 +9,7 @@ from typing import Any
 import dspy
 from dspy.teleprompt.teleprompt import Teleprompter
 
+from gpo_dspy.acceptance import Acceptance
 from gpo_dspy.arguments import check_arguments
 from gpo_dspy.backend_errors import Patience
 from gpo_dspy.callbacks import Callback
@@ -19,9 +20,13 @@ from gpo_dspy.plan import Auto, EvaluationMode
 from gpo_dspy.rewriter import OnExcess, Style
 from gpo_dspy.run import Run
 from gpo_dspy.schedule import Cosine, Schedule, as_schedule
-from gpo_dspy.search import Acceptance, Settings
+from gpo_dspy.search import Settings
 
 logger = logging.getLogger(__name__)
+
+MOST_WORDS, LEAST_WORDS = 50, 25
+"""Word budget of the first and the last step of a schedule given by name. The paper ends at 10,
+which over short runs leaves too little for a useful sentence."""
 
 
 class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
@@ -45,9 +50,9 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         candidates_per_step: Rewrites a step.
         direction: Which earlier prompts are shown: "relevance", "recency", "importance",
             "relevance_and_score", "none", or a ``Direction`` such as ``Relevance(k=5)``.
-        schedule: Words a rewrite may change: "cosine", "linear", "constant", "warm_restarts",
-            "plateau", a ``Schedule`` such as ``Cosine(80, 20)``, or a function
-            ``step, steps, scores -> words``.
+        schedule: Words a rewrite may change: "cosine", "linear" (both from 50 to 25 words),
+            "constant", "warm_restarts", "plateau", a ``Schedule`` such as ``Cosine(80, 20)``, or a
+            function ``step, steps, scores -> words``.
         rewrite: "generate" writes a prompt anew, "edit" revises the current one.
         on_excess: A rewrite over the word budget is sent back once; still over, it is clipped
             ("clip") or dropped ("drop"). "accept" takes every length, as the paper does.
@@ -70,6 +75,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
 
     Raises:
         ValueError: An argument has a value that is not allowed, or two contradict each other.
+        TypeError: An argument is unknown, or ``direction``, ``schedule`` or ``embedder`` is of a
+            type that cannot be used.
     """
 
     def __init__(
@@ -115,7 +122,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         self.patience = Patience()
         self.settings = Settings(
             direction=as_direction(direction),
-            schedule=as_schedule(schedule),
+            schedule=as_schedule(schedule, MOST_WORDS, LEAST_WORDS),
             evaluation=evaluation,
             acceptance=acceptance,
             candidates_per_step=candidates_per_step,
@@ -134,7 +141,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         All candidates are scored on the whole validation set; the three earlier prompts most
         relevant to the current one are shown, no failures; the word budget falls by a cosine
         from 50 to 10 words and is requested, not enforced; the next prompt is the best candidate
-        that was not current before. Nothing is kept from the search, so nothing is claimed.
+        that was not current before. Nothing is kept from the search, so nothing is claimed. A
+        full score on the whole validation set ends the run early: nothing is left to gain.
 
         Args:
             metric: See :class:`GPO`.

@@ -1,59 +1,91 @@
-"""Map a function over items in threads: DSPy's context carried along, results in item order."""
+"""Map a function over items in threads, with DSPy's context carried along."""
 
 from __future__ import annotations
 
 import contextvars
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+LOOK_UP = 0.2
+"""Seconds after which the waiting thread looks up, so that Ctrl-C is heard on every platform."""
 
-def ordered_map(function: Callable[[T], R], items: Sequence[T], *, num_threads: int) -> Iterator[R]:
-    """Yield ``function(item)`` for each item, in item order whatever finishes first.
 
-    The first exception is raised as soon as it happens, and what has not begun is dropped:
-    waiting for results one after another would hide a refused key behind a slow first item.
+def as_completed(
+    function: Callable[[T], R], items: Sequence[T], *, num_threads: int
+) -> Iterator[tuple[int, R]]:
+    """Yield (position, ``function(item)``) as the calls finish, whatever their order.
+
+    The first exception is raised when it happens, and what has not begun is dropped. Threads are
+    daemons: an interrupted program ends at once instead of waiting for answers nobody reads.
 
     Args:
-        function: Called in worker threads, or in this one if ``num_threads`` is 1.
+        function: Called in worker threads, or in this one if there is no use for several.
         items: The arguments.
         num_threads: Calls that run at the same time.
     """
-    if num_threads == 1 or len(items) == 1:  # stays in the calling thread: easy to debug
-        yield from map(function, items)
+    if num_threads == 1 or len(items) <= 1:  # stays in the calling thread: easy to debug
+        yield from enumerate(map(function, items))
         return
-    pool = ThreadPoolExecutor(min(num_threads, len(items) or 1), thread_name_prefix="gpo")
+    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[int, R | None, BaseException | None]] = queue.SimpleQueue()
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                position = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                done.put((position, function(items[position]), None))
+            except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
+                done.put((position, None, error))
+
+    for position in range(len(items)):
+        todo.put(position)
+    for number in range(min(num_threads, len(items))):
+        context = contextvars.copy_context()
+        name = f"gpo-{number}"
+        threading.Thread(target=context.run, args=(work,), name=name, daemon=True).start()
     try:
-        yield from _in_order(
-            [pool.submit(contextvars.copy_context().run, function, item) for item in items]
-        )
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
+        for _ in items:
+            position, result, error = _wait(done)
+            if error is not None:
+                stop.set()
+                yield from _finished(done)
+                raise error
+            yield position, result  # type: ignore[misc]  # without an error there is a result
+    finally:
+        stop.set()
 
 
-def _in_order(futures: Sequence[Future[R]]) -> Iterator[R]:
-    condition = threading.Condition()
-    failed: list[BaseException] = []
+def ordered_map(function: Callable[[T], R], items: Sequence[T], *, num_threads: int) -> list[R]:
+    """Return ``function(item)`` for each item, in item order whatever finishes first."""
+    results = dict(as_completed(function, items, num_threads=num_threads))
+    return [results[position] for position in range(len(items))]
 
-    def note(future: Future[R]) -> None:
-        with condition:
-            if not future.cancelled() and (error := future.exception()) is not None:
-                failed.append(error)
-            condition.notify()
 
-    for future in futures:
-        future.add_done_callback(note)
-    for future in futures:
-        with condition:
-            # The time-out keeps the main thread responsive to Ctrl-C on every platform.
-            while not (future.done() or failed):
-                condition.wait(0.2)
-        if failed:
-            raise failed[0]
-        yield future.result()
+def _finished(
+    done: queue.SimpleQueue[tuple[int, R | None, BaseException | None]],
+) -> Iterator[tuple[int, R]]:
+    """Yield what else has finished by now: it was paid for."""
+    while True:
+        try:
+            position, result, error = done.get_nowait()
+        except queue.Empty:
+            return
+        if error is None:
+            yield position, result  # type: ignore[misc]  # without an error there is a result
+
+
+def _wait(done: queue.SimpleQueue[T]) -> T:
+    while True:
+        try:
+            return done.get(timeout=LOOK_UP)
+        except queue.Empty:
+            continue

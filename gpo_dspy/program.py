@@ -114,6 +114,21 @@ def replace_instruction(instructions: Instructions, changes: Mapping[str, str]) 
     return tuple((name, changes.get(name, text)) for name, text in instructions)
 
 
+def tool_names(program: dspy.Module, predictor: str) -> frozenset[str]:
+    """Return the tools that a predictor's instruction tells of, as ``dspy.ReAct``'s does."""
+    target = optimizable_predictors(program)[predictor]
+    instruction = str(target.signature.instructions)
+    modules = [module for _, module in program.named_sub_modules()]
+    return frozenset(
+        str(name)
+        for module in modules
+        if isinstance(getattr(module, "tools", None), Mapping)
+        and any(own is target for _, own in module.named_predictors())
+        for name in module.tools
+        if str(name) in instruction
+    )
+
+
 def describe_predictor(program: dspy.Module, name: str) -> str:
     """Say in words what a predictor gets and gives, and which part of the program it is."""
     predictors = optimizable_predictors(program)

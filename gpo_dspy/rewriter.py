@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
+from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError
 
 from gpo_dspy.backend_errors import Patience
 from gpo_dspy.edits import clip, words_changed
-from gpo_dspy.guards import length_limit, refuse
+from gpo_dspy.guards import Guard
 from gpo_dspy.ledger import Ledger
 from gpo_dspy.meta_prompt import EditPrompt, GeneratePrompt, MetaPrompt, signature
 from gpo_dspy.parallel import ordered_map
@@ -50,33 +50,31 @@ class Rewriter:
     patience: Patience = Patience()
     ledger: Ledger = field(default_factory=Ledger)
 
-    def write(self, requests: Sequence[MetaPrompt], *, start: str) -> list[Rewrite]:
+    def write(self, requests: Sequence[MetaPrompt], *, guard: Guard) -> list[Rewrite]:
         """Answer each request with one rewrite, in order.
 
         Args:
             requests: What to show the prompt model, once per rewrite.
-            start: The student's own instruction; its placeholders must stay.
+            guard: What each rewrite must pass.
 
         Raises:
             BackendUnavailable: The prompt model's backend refused, or stayed away.
         """
         with self.ledger.watch():
-            return list(
-                ordered_map(
-                    lambda request: self._write(request, start),
-                    requests,
-                    num_threads=self.num_threads,
-                )
+            return ordered_map(
+                lambda request: self._write(request, guard),
+                requests,
+                num_threads=self.num_threads,
             )
 
-    def _write(self, request: MetaPrompt, start: str) -> Rewrite:
+    def _write(self, request: MetaPrompt, guard: Guard) -> Rewrite:
         first = self._ask(request)
-        rewrite = self._measured(request, first, start)
+        rewrite = self._measured(request, first, guard)
         if rewrite.fate is not Fate.DROPPED:
             return rewrite
         # Over budget: once more, with the count.
-        second = self._ask(request.sent_back(first or "", rewrite.words_proposed))
-        again = self._measured(request, second, start)
+        second = self._ask(request.sent_back(rewrite.text, rewrite.words_proposed))
+        again = self._measured(request, second, guard)
         if again.fate is Fate.KEPT:
             return Rewrite(
                 again.text,
@@ -85,43 +83,47 @@ class Rewriter:
                 rewrite.words_proposed,
                 again.words_changed,
             )
-        return self._clipped(request, rewrite, start) if self.on_excess == "clip" else rewrite
+        return self._clipped(request, rewrite, guard) if self.on_excess == "clip" else rewrite
 
-    def _ask(self, request: MetaPrompt) -> str | None:
-        """Return the prompt model's answer, or None if there is none that can be parsed."""
+    def _ask(self, request: MetaPrompt) -> str | Fate:
+        """Return the prompt model's answer, or why there is none."""
         fields = request.fields()
         predict = dspy.Predict(signature(STYLES[self.style], fields))
         try:
             # The caller's program may be traced or streamed; the prompt model's work is not.
             with dspy.context(lm=self.lm, trace=[], send_stream=None):
                 answer = self.patience.call(lambda: predict(**fields))
-        except (AdapterParseError, ContextWindowExceededError) as error:
+        except AdapterParseError:
+            return Fate.UNPARSABLE
+        except LMInvalidRequestError as error:
             logger.warning("No rewrite: %s", str(error).splitlines()[0])
-            return None
+            return Fate.UNANSWERED
         return unwrap(str(answer.improved_prompt or ""))
 
-    def _measured(self, request: MetaPrompt, text: str | None, start: str) -> Rewrite:
+    def _measured(self, request: MetaPrompt, text: str | Fate, guard: Guard) -> Rewrite:
         """Decide the fate of an answer; one over the budget is for now dropped."""
-        if text is None:
-            return Rewrite("", Fate.UNPARSABLE, request.words)
-        refused = refuse(text, start=start)
+        if isinstance(text, Fate):
+            return Rewrite("", text, request.words)
+        refused = guard.refuse(text)
         if refused is Fate.TOO_LONG:  # not worth an alignment of tens of thousands of words
-            return Rewrite(text[: length_limit(start)], refused, request.words)
+            return Rewrite(text[: guard.length_limit], refused, request.words)
         changed = words_changed(request.current.text, text)
-        if refused is None:
+        if text == request.current.text:
+            refused = Fate.REPEATED
+        elif refused is None:
             refused = self._budget_fate(changed, request.words)
         return Rewrite(text, refused, request.words, changed, changed)
 
     def _budget_fate(self, changed: int, words: int) -> Fate:
-        if changed == 0:
-            return Fate.REPEATED
         if changed <= words:
             return Fate.KEPT
         return Fate.OVER_BUDGET if self.on_excess == "accept" else Fate.DROPPED
 
-    def _clipped(self, request: MetaPrompt, rewrite: Rewrite, start: str) -> Rewrite:
+    def _clipped(self, request: MetaPrompt, rewrite: Rewrite, guard: Guard) -> Rewrite:
         text = clip(request.current.text, rewrite.text, request.words)
-        clipped = self._measured(request, text, start)
+        if text == request.current.text:  # nothing of it fits
+            return rewrite
+        clipped = self._measured(request, text, guard)
         fate = Fate.CLIPPED if clipped.fate is Fate.KEPT else clipped.fate
         return Rewrite(text, fate, request.words, rewrite.words_proposed, clipped.words_changed)
 

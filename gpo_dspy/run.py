@@ -18,7 +18,7 @@ from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.statistics import mean_estimate, paired_difference
 from gpo_dspy.ledger import Ledger
 from gpo_dspy.loop import optimize
-from gpo_dspy.plan import Plan, auto_metric_calls, holdout_size, make_plan
+from gpo_dspy.plan import LARGEST_HOLDOUT, Plan, auto_metric_calls, holdout_size, make_plan
 from gpo_dspy.program import instructions_of, optimizable_predictors, with_instructions
 from gpo_dspy.report.progress import Progress
 from gpo_dspy.result import Claim, GPOResult
@@ -74,6 +74,7 @@ class Run:
         self._trajectories = {name: Trajectory(optimizer.embedder) for name, _ in self._start}
         self._search = Search(
             student,
+            self._start,
             self._data,
             self._board,
             rewriter,
@@ -92,7 +93,7 @@ class Run:
         self._callbacks.on_start(self._plan)
         claim = None
         try:
-            self._state = self._search.start(self._start)
+            self._state = self._search.start()
             self._state, reason = optimize(self._search, self._state, self._on_step)
             claim = self._claim()
         except KeyboardInterrupt:
@@ -195,7 +196,9 @@ def _plan(
         auto = "light"
     if auto is not None:
         calls = auto_metric_calls(auto, predictors) + 2 * len(testset or ())
-    size = holdout_size(calls) if optimizer.holdout and calls is not None else 0
+    size = 0
+    if optimizer.holdout:
+        size = LARGEST_HOLDOUT if calls is None else holdout_size(calls)
     data = assign_roles(trainset, valset, testset, holdout=size, seed=settings.seed)
     max_steps = None
     if optimizer.epochs is not None:

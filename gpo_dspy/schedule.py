@@ -25,7 +25,7 @@ class Schedule(Protocol):
     """How many words the rewrite of one step may change."""
 
     def __call__(self, step: int, steps: int, scores: Sequence[float] = ()) -> int:
-        """Returns the word budget of a step.
+        """Return the word budget of a step.
 
         Args:
             step: The step to come, counted from 1. Past ``steps`` the last value holds for ever.
@@ -52,7 +52,7 @@ class Constant:
         _check_whole("words", self.words)
 
     def __call__(self, step: int, steps: int, scores: Sequence[float] = ()) -> int:  # noqa: ARG002
-        """Returns ``words``."""
+        """Return ``words``."""
         _progress(step, steps)
         return self.words
 
@@ -80,7 +80,7 @@ class Linear:
         _check_whole("end", self.end)
 
     def __call__(self, step: int, steps: int, scores: Sequence[float] = ()) -> int:  # noqa: ARG002
-        """Returns the value on the line at ``step``."""
+        """Return the value on the line at ``step``."""
         return round(self.start + (self.end - self.start) * _progress(step, steps))
 
 
@@ -107,7 +107,7 @@ class Cosine:
         _check_whole("end", self.end)
 
     def __call__(self, step: int, steps: int, scores: Sequence[float] = ()) -> int:  # noqa: ARG002
-        """Returns the value on the wave at ``step``."""
+        """Return the value on the wave at ``step``."""
         wave = (1 + math.cos(math.pi * _progress(step, steps))) / 2
         return round(self.end + (self.start - self.end) * wave)
 
@@ -133,7 +133,7 @@ class Joined:
         _check_whole("boundary", self.boundary)
 
     def __call__(self, step: int, steps: int, scores: Sequence[float] = ()) -> int:
-        """Returns the value of the schedule that owns ``step``."""
+        """Return the value of the schedule that owns ``step``."""
         _progress(step, steps)
         if step <= self.boundary:
             return self.first(step, self.boundary, scores)
@@ -161,7 +161,7 @@ class WarmUp:
         _check_whole("start", self.start)
 
     def __call__(self, step: int, steps: int, scores: Sequence[float] = ()) -> int:
-        """Returns the value of the ramp, or of ``after`` once warm."""
+        """Return the value of the ramp, or of ``after`` once warm."""
         target = self.after(1, max(1, steps - self.steps))
         return Joined(Linear(self.start, target), self.after, self.steps)(step, steps, scores)
 
@@ -189,7 +189,7 @@ class WarmRestarts:
         _check_whole("cycles", self.cycles)
 
     def __call__(self, step: int, steps: int, scores: Sequence[float] = ()) -> int:  # noqa: ARG002
-        """Returns the value of the cosine of the cycle that ``step`` falls in."""
+        """Return the value of the cosine of the cycle that ``step`` falls in."""
         _progress(step, steps)
         if step > steps:
             return self.end
@@ -233,7 +233,7 @@ class WidenOnPlateau:
             raise ValueError(f"min_gain must be a number of at least 0, found {self.min_gain!r}.")
 
     def __call__(self, step: int, steps: int, scores: Sequence[float] = ()) -> int:
-        """Returns the inner value, widened once per ``patience`` steps without a gain."""
+        """Return the inner value, widened once per ``patience`` steps without a gain."""
         inner = self.inner(step, steps, scores)
         words = float(inner)
         for _ in range(self._steps_without_gain(scores) // self.patience):
@@ -263,7 +263,7 @@ class Checked:
     function: Callable[[int, int, Sequence[float]], int]
 
     def __call__(self, step: int, steps: int, scores: Sequence[float] = ()) -> int:
-        """Returns the value of ``function``.
+        """Return the value of ``function``.
 
         Raises:
             ValueError: If the value is not a whole number of at least 1.
@@ -282,7 +282,7 @@ def as_schedule(
     start: int = 50,
     end: int = 10,
 ) -> Schedule:
-    """Returns the schedule of that name, or the given one.
+    """Return the schedule of that name, or the given one.
 
     Args:
         value: ``"constant"``, ``"linear"``, ``"cosine"``, ``"warm_restarts"``, ``"plateau"`` (a
@@ -312,7 +312,7 @@ def as_schedule(
 
 
 def _progress(step: int, steps: int) -> float:
-    """Returns how far ``step`` is, from 0 at step 1 to 1 at the last step and after it."""
+    """Return how far ``step`` is, from 0 at step 1 to 1 at the last step and after it."""
     if step < 1:
         raise ValueError(f"step is counted from 1, found {step!r}.")
     if steps < 1:

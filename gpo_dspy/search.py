@@ -6,26 +6,21 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Literal
 
 import dspy
 
+from gpo_dspy.acceptance import Acceptance, choose
+from gpo_dspy.asking import Asking
 from gpo_dspy.data import Data
 from gpo_dspy.direction import Direction
-from gpo_dspy.errors import MetricError, ProgramError
-from gpo_dspy.evaluation.race import (
-    BLOCKS,
-    FIRST_BLOCK,
-    TRIAL_SUCCESSES,
-    Race,
-    Standing,
-)
-from gpo_dspy.evaluation.runner import Evaluation, Outcome
+from gpo_dspy.evaluation.race import BLOCKS, FIRST_BLOCK, TRIAL_SUCCESSES, Race, Standing
+from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Scoreboard
-from gpo_dspy.failures import deal, failed_examples, show_example, show_failure, successes
-from gpo_dspy.meta_prompt import MetaPrompt
+from gpo_dspy.evaluation.strata import right
+from gpo_dspy.evaluation.verify import verify_first
+from gpo_dspy.guards import Guard
 from gpo_dspy.plan import EvaluationMode, Plan
-from gpo_dspy.program import Instructions, describe_predictor, replace_instruction
+from gpo_dspy.program import Instructions, replace_instruction, tool_names
 from gpo_dspy.rewriter import Rewriter
 from gpo_dspy.schedule import Schedule
 from gpo_dspy.state import (
@@ -37,12 +32,8 @@ from gpo_dspy.state import (
     StepRecord,
     StopReason,
 )
+from gpo_dspy.stopping import stop_reason
 from gpo_dspy.trajectory import Trajectory
-
-Acceptance = Literal["improvement", "best_new"]
-
-STALLED_AFTER = 5
-"""Steps in a row without a new candidate after which a run gives up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +50,20 @@ class Settings:
     batch_size: int
     seed: int
 
+    @property
+    def blocks(self) -> tuple[int, ...] | None:
+        """The shared blocks of a race; None if every candidate sees the whole pool."""
+        if self.evaluation == "full":
+            return None
+        return BLOCKS if self.failures else (FIRST_BLOCK, *BLOCKS)
+
 
 class Search:
     """One run's student, examples, trajectories and scores, and what a step does with them.
 
     Args:
         student: The program to optimise.
+        instructions: Its instructions.
         data: The examples and their roles.
         board: Makes and remembers the metric calls.
         rewriter: Writes the rewrites.
@@ -76,6 +75,7 @@ class Search:
     def __init__(
         self,
         student: dspy.Module,
+        instructions: Instructions,
         data: Data,
         board: Scoreboard,
         rewriter: Rewriter,
@@ -83,76 +83,50 @@ class Search:
         plan: Plan,
         settings: Settings,
     ) -> None:
-        self.student = student
-        self.data = data
+        self.instructions = instructions
         self.board = board
         self.rewriter = rewriter
         self.trajectories = trajectories
         self.plan = plan
+        self.guards = {name: Guard(text, tool_names(student, name)) for name, text in instructions}
         self.settings = settings
-        pool = data.validation
+        self.asking = Asking(
+            student,
+            data,
+            settings.candidates_per_step,
+            settings.failures,
+            settings.task_examples,
+            settings.batch_size,
+            settings.seed,
+        )
+        self.pool = data.validation
         if settings.evaluation == "race":
-            pool = (*data.train, *data.validation)
-            self._random(0, "order").shuffle(shuffled := list(pool))
-            pool = tuple(shuffled)
-        self.order = pool
-        self.blocks: tuple[int, ...] = (len(pool),)
-        if settings.evaluation == "race":
-            self.blocks = BLOCKS if settings.failures else (FIRST_BLOCK, *BLOCKS)
+            self.pool = data.shuffled_pool(settings.seed)
+        self.blocks = settings.blocks or (len(self.pool),)
 
-    # --- the beginning ------------------------------------------------------------------------
-
-    def start(self, instructions: Instructions) -> RunState:
+    def start(self) -> RunState:
         """Score the student's own instructions and begin the trajectories with them.
 
         Raises:
             MetricError: The metric's value is unusable, or it raises on every example.
             ProgramError: The program raises on every example.
+            BackendUnavailable: The LM refuses every request.
         """
-        self._instructions = instructions
-        self.board.evaluate([(instructions, self.order[0])])  # one call tells a broken metric
-        self._check_first(instructions)
-        self._extend(instructions, BLOCKS[0] if self.settings.evaluation == "race" else None)
-        self._check_first(instructions)
-        self._find_failures(instructions)
-        self._calls_at_start = self.board.metric_calls
-        score = self._note_current(instructions, step=0)
-        return RunState(instructions, instructions, score, visited=(instructions,))
-
-    def _check_first(self, instructions: Instructions) -> None:
-        results = list(self.board.results(instructions).values())
-        for evaluation in results:
-            if evaluation.outcome is Outcome.METRIC_INVALID:
-                raise MetricError(evaluation.feedback)
-        first = results[0]
-        if len(results) < min(2, len(self.order)):
-            return
-        if all(evaluation.outcome is Outcome.METRIC_ERROR for evaluation in results):
-            raise MetricError(
-                f"metric: it failed on all of {len(results)} examples. {first.feedback}"
-            )
-        if all(evaluation.outcome is Outcome.PROGRAM_ERROR for evaluation in results):
-            raise ProgramError(
-                f"student: it failed on all of {len(results)} examples. {first.feedback}"
-            )
-
-    # --- one step -----------------------------------------------------------------------------
+        start = self.instructions
+        self._score_on(start, 1)  # one call tells a broken metric
+        verify_first(self._results(start))
+        self._score_on(start, BLOCKS[0] if self.settings.evaluation == "race" else len(self.pool))
+        verify_first(self._results(start))
+        self._seek_failures(start)
+        score = self._rescore(start, step=0)
+        return RunState(start, start, score, (start,), self.board.metric_calls)
 
     def stop_reason(self, state: RunState) -> StopReason | None:
         """Return why no further step can or need be made, or None."""
-        if self.plan.max_steps is not None and state.step >= self.plan.max_steps:
-            return StopReason.EPOCHS
-        recent = state.records[-STALLED_AFTER:]
-        if len(recent) == STALLED_AFTER and not any(
-            candidate.score is not None for record in recent for candidate in record.candidates
-        ):
-            return StopReason.STALLED
-        known = self.board.results(state.current)
-        if len(known) >= len(self.order) and not self._failures(state.current):
-            return StopReason.PERFECT
-        if self.plan.first_round > self.board.remaining - self.plan.reserve:
-            return StopReason.METRIC_CALLS
-        return None
+        known = self._results(state.current)
+        perfect = len(known) == len(self.pool) and self.mean_score(state.current) >= 1.0
+        left = self.board.remaining - self.plan.reserve
+        return stop_reason(state, self.plan, metric_calls_left=left, perfect=perfect)
 
     def select_predictor(self, state: RunState) -> str:
         """Choose the predictor to rewrite: each in turn."""
@@ -165,35 +139,28 @@ class Search:
 
     def retrieve(self, state: RunState, predictor: str) -> tuple[ScoredPrompt, ...]:
         """Return the update direction: earlier prompts in ascending order of score."""
-        trajectory = self.trajectories[predictor]
-        return self.settings.direction(trajectory, self._current(state, predictor))
+        return self.settings.direction(
+            self.trajectories[predictor], self._current(state, predictor)
+        )
 
     def rewrite(
         self, state: RunState, predictor: str, words: int, retrieved: tuple[ScoredPrompt, ...]
     ) -> list[Rewrite]:
         """Let the prompt model write the candidates, and mark those that were tried before."""
-        count = self.settings.candidates_per_step
-        rng = self._random(state.step + 1, "shown")
-        failures = failed_examples(self._results(state.current), predictor)
-        hands = deal(failures, hands=count, size=self.settings.failures, random_state=rng)
-        batch = self._batch(state.step)
-        examples = rng.sample(batch, min(self.settings.task_examples, len(batch)))
-        requests = [
-            MetaPrompt(
-                task_description=describe_predictor(self.student, predictor),
-                retrieved=retrieved,
-                current=self._current(state, predictor),
-                examples=tuple(show_example(self.data.examples[index]) for index in examples),
-                failures=tuple(self._show_failure(state, index, predictor) for index in hand),
-                words=words,
-                variation=(number, count),
-            )
-            for number, hand in enumerate(hands, start=1)
-        ]
-        start = dict(self._instructions)[predictor]
+        requests = self.asking.requests(
+            state.step + 1,
+            predictor,
+            self._current(state, predictor),
+            retrieved,
+            words,
+            self._results(state.current),
+        )
+        written = self.rewriter.write(
+            [request.meta_prompt for request in requests], guard=self.guards[predictor]
+        )
         rewrites = [
-            replace(rewrite, failures_shown=tuple(hand))
-            for rewrite, hand in zip(self.rewriter.write(requests, start=start), hands, strict=True)
+            replace(rewrite, failures_shown=request.failures_shown)
+            for rewrite, request in zip(written, requests, strict=True)
         ]
         return self._mark_repeats(state, predictor, rewrites)
 
@@ -201,10 +168,10 @@ class Search:
         self, state: RunState, predictor: str, rewrites: Sequence[Rewrite]
     ) -> dict[Instructions, Standing]:
         """Score the usable rewrites against the current program, the best standing first."""
-        race = Race(self.board, state.current, self.order, self.blocks, self.plan.reserve)
-        rng = self._random(state.step + 1, "trial")
-        right = successes(self._results(state.current))
-        kept = rng.sample(right, min(TRIAL_SUCCESSES, len(right)))
+        race = Race(self.board, state.current, self.pool, self.blocks, self.plan.reserve)
+        unharmed = right(self._results(state.current))
+        rng = random.Random(f"{self.settings.seed}/{state.step + 1}/trial")
+        kept = rng.sample(unharmed, min(TRIAL_SUCCESSES, len(unharmed)))
         ranking = race.run(
             {
                 self._with(state, predictor, rewrite): self._trial(rewrite, kept)
@@ -221,13 +188,12 @@ class Search:
         words: int,
         retrieved: tuple[ScoredPrompt, ...],
         rewrites: Sequence[Rewrite],
-        standings: dict[Instructions, Standing],
+        standings: Mapping[Instructions, Standing],
     ) -> RunState:
         """Append the candidates to the trajectory, choose the next program, return the state."""
         step = state.step + 1
-        chosen = self._choose(standings)
         candidates = [
-            self._candidate(rewrite, standings.get(self._with(state, predictor, rewrite)))
+            _candidate(rewrite, standings.get(self._with(state, predictor, rewrite)))
             for rewrite in rewrites
         ]
         self.trajectories[predictor].extend(
@@ -235,14 +201,12 @@ class Search:
             for c in candidates
             if c.score is not None
         )
-        current, position = state.current, None
-        if chosen is not None:
-            current = chosen
-            texts = [rewrite.text for rewrite in rewrites]
-            position = texts.index(dict(current)[predictor])
-            self._find_failures(current)
-        score = self._note_current(current, step)
-        best, best_score = (current, score)
+        chosen = choose(self.settings.acceptance, standings, len(self.pool))
+        current = chosen or state.current
+        if chosen:
+            self._seek_failures(current)
+        score = self._rescore(current, step)
+        best, best_score = current, score
         if self.settings.acceptance == "best_new" and score <= state.best_score:
             best, best_score = state.best, state.best_score
         record = StepRecord(
@@ -251,12 +215,18 @@ class Search:
             words_allowed=words,
             retrieved=retrieved,
             candidates=tuple(candidates),
-            accepted=position,
+            accepted=_position(rewrites, dict(current)[predictor]) if chosen else None,
             score=best_score,
             metric_calls=self.board.metric_calls,
         )
-        visited = state.visited if chosen is None else (*state.visited, current)
-        return RunState(current, best, best_score, visited, (*state.records, record))
+        return replace(
+            state,
+            current=current,
+            best=best,
+            best_score=best_score,
+            visited=(*state.visited, current) if chosen else state.visited,
+            records=(*state.records, record),
+        )
 
     def mean_score(self, instructions: Instructions) -> float:
         """Return the mean score of a program on the search's examples it was scored on."""
@@ -265,47 +235,14 @@ class Search:
 
     # --- helpers ------------------------------------------------------------------------------
 
-    def _choose(self, standings: Mapping[Instructions, Standing]) -> Instructions | None:
-        """Choose the candidate that becomes current, or None to stay.
-
-        "improvement" wants a better mean than the current program's on shared examples;
-        "best_new" (the paper's) takes the best candidate even if it is worse.
-        """
-        if self.settings.acceptance == "best_new":
-            return max(standings, key=lambda s: standings[s].score, default=None)
-        first = next(iter(standings), None)
-        if first is None or standings[first].difference <= 0:
-            return None
-        enough = min(BLOCKS[0], len(self.order))
-        return first if standings[first].evaluations >= enough else None
+    def _with(self, state: RunState, predictor: str, rewrite: Rewrite) -> Instructions:
+        return replace_instruction(state.current, {predictor: rewrite.text})
 
     def _trial(self, rewrite: Rewrite, kept: Sequence[int]) -> tuple[int, ...]:
         """Return what a rewrite is tried on first: the failures its author saw, and successes."""
         if self.settings.evaluation == "full" or not rewrite.failures_shown:
             return ()
         return (*rewrite.failures_shown, *kept)
-
-    def _steps_expected(self, state: RunState) -> int:
-        """Return how many steps the run will have had, as its spending so far lets expect."""
-        if self.settings.evaluation == "full" or not state.step:
-            return self.plan.steps
-        spent = max(self.board.metric_calls - self._calls_at_start, 1)
-        left = self.board.remaining - self.plan.reserve
-        steps = max(round(state.step * (1 + left / spent)), state.step + 1)
-        return steps if self.plan.max_steps is None else min(steps, self.plan.max_steps)
-
-    def _results(self, instructions: Instructions) -> dict[int, Evaluation]:
-        """Return what is known of a program on the search's examples, in their order."""
-        known = self.board.results(instructions)
-        return {index: known[index] for index in self.order if index in known}
-
-    def _candidate(self, rewrite: Rewrite, standing: Standing | None) -> Candidate:
-        if standing is None or not rewrite.fate.usable:
-            return Candidate(rewrite)
-        return Candidate(rewrite, standing.score, standing.evaluations)
-
-    def _with(self, state: RunState, predictor: str, rewrite: Rewrite) -> Instructions:
-        return replace_instruction(state.current, {predictor: rewrite.text})
 
     def _mark_repeats(
         self, state: RunState, predictor: str, rewrites: Sequence[Rewrite]
@@ -325,51 +262,56 @@ class Search:
             marked.append(rewrite)
         return marked
 
+    def _steps_expected(self, state: RunState) -> int:
+        """Return how many steps the run will have had, as its spending so far lets expect."""
+        if self.settings.evaluation == "full" or not state.step:
+            return self.plan.steps
+        spent = max(self.board.metric_calls - state.calls_at_start, 1)
+        left = self.board.remaining - self.plan.reserve
+        steps = max(round(state.step * (1 + left / spent)), state.step + 1)
+        return steps if self.plan.max_steps is None else min(steps, self.plan.max_steps)
+
     def _current(self, state: RunState, predictor: str) -> ScoredPrompt:
         prompt = self.trajectories[predictor].get(dict(state.current)[predictor])
         if prompt is None:
             raise LookupError(f"the current prompt of {predictor} is not in its trajectory")
         return prompt
 
-    def _note_current(self, current: Instructions, step: int) -> float:
+    def _results(self, instructions: Instructions) -> dict[int, Evaluation]:
+        """Return what is known of a program on the search's examples, in their order."""
+        known = self.board.results(instructions)
+        return {index: known[index] for index in self.pool if index in known}
+
+    def _rescore(self, current: Instructions, step: int) -> float:
         """Bring the score of the current prompts up to date in their trajectories."""
-        results, score = self.board.results(current), self.mean_score(current)
+        score, evaluations = self.mean_score(current), len(self._results(current))
         for predictor, text in current:
             known = self.trajectories[predictor].get(text)
             born = known.step if known else step
-            self.trajectories[predictor].append(ScoredPrompt(text, score, len(results), born))
+            self.trajectories[predictor].append(ScoredPrompt(text, score, evaluations, born))
         return score
 
-    def _show_failure(self, state: RunState, index: int, predictor: str) -> str:
-        evaluation = self.board.results(state.current)[index]
-        return show_failure(self.data.examples[index], evaluation, predictor)
-
-    def _failures(self, instructions: Instructions) -> list[int]:
-        known = self._results(instructions)
-        return [index for index, evaluation in known.items() if evaluation.score < 1.0]
-
-    def _find_failures(self, instructions: Instructions) -> None:
-        """Score a program on more examples until something is left to improve."""
-        while not self._failures(instructions):
-            known = len(self.board.results(instructions))
-            if known >= len(self.order) or self.board.remaining <= self.plan.reserve:
+    def _seek_failures(self, instructions: Instructions) -> None:
+        """Score a program on more examples until one fails, as long as a step can follow."""
+        while self.mean_score(instructions) >= 1.0:
+            known = len(self._results(instructions))
+            left = self.board.remaining - self.plan.reserve - self.plan.first_round
+            if known >= len(self.pool) or left < FIRST_BLOCK:
                 return
-            self._extend(instructions, known + FIRST_BLOCK)
+            self._score_on(instructions, known + FIRST_BLOCK)
 
-    def _extend(self, instructions: Instructions, count: int | None) -> None:
-        """Score a program on the first ``count`` (all) examples, as far as the budget goes."""
-        pairs = [(instructions, index) for index in self.order[:count]]
-        affordable = max(self.board.remaining - self.plan.reserve, 0)
-        self.board.evaluate(self.board.missing(pairs)[:affordable])
+    def _score_on(self, instructions: Instructions, count: int) -> None:
+        """Score a program on the first ``count`` examples, as far as the budget goes."""
+        missing = self.board.missing((instructions, index) for index in self.pool[:count])
+        self.board.evaluate(missing[: max(self.board.remaining - self.plan.reserve, 0)])
 
-    def _batch(self, step: int) -> list[int]:
-        """Return the batch of training examples of a step: a reshuffled pass per epoch."""
-        train, size = list(self.data.train), self.settings.batch_size
-        per_epoch = -(-len(train) // size)
-        epoch, number = divmod(step, per_epoch)
-        self._random(epoch, "epoch").shuffle(train)
-        return train[number * size : (number + 1) * size]
 
-    def _random(self, step: int, purpose: str) -> random.Random:
-        """Return a generator that depends on the seed, the step and the purpose alone."""
-        return random.Random(f"{self.settings.seed}/{step}/{purpose}")
+def _candidate(rewrite: Rewrite, standing: Standing | None) -> Candidate:
+    if standing is None or not rewrite.fate.usable:
+        return Candidate(rewrite)
+    return Candidate(rewrite, standing.score, standing.evaluations)
+
+
+def _position(rewrites: Sequence[Rewrite], text: str) -> int:
+    """Return which rewrite has the text."""
+    return [rewrite.text for rewrite in rewrites].index(text)

@@ -42,7 +42,8 @@ class Fate(enum.Enum):
     EMPTY = "empty, or without a word"
     TOO_LONG = "longer than an instruction may be"
     MARKER = "contains a field marker of the chat format"
-    PLACEHOLDER_LOST = "lost a placeholder of the student's own instruction"
+    NAME_LOST = "lost a placeholder or a tool's name of the student's own instruction"
+    UNANSWERED = "the prompt model refused the request"
     UNPARSABLE = "the prompt model's reply could not be parsed"
 
     @property
@@ -128,7 +129,8 @@ class RunState:
         current: The instructions that the next step starts from.
         best: The best instructions so far; those of a race are always the current ones.
         best_score: Score in [0, 1] of ``best`` on the examples it was scored on.
-        visited: Every program that was current, in order.
+        visited: Every program that was current, in order; the first is the student's own.
+        calls_at_start: Metric calls made before the first step.
         records: What the steps so far did.
     """
 
@@ -136,6 +138,7 @@ class RunState:
     best: Instructions
     best_score: float
     visited: tuple[Instructions, ...] = field(repr=False)
+    calls_at_start: int = 0
     records: tuple[StepRecord, ...] = field(default=(), repr=False)
 
     @property

@@ -46,11 +46,11 @@ class Trajectory:
         return text in self._ages
 
     def append(self, prompt: ScoredPrompt) -> None:
-        """Adds a prompt, or updates the one with the same text."""
+        """Add a prompt, or updates the one with the same text."""
         self.extend((prompt,))
 
     def extend(self, prompts: Iterable[ScoredPrompt]) -> None:
-        """Adds prompts in order, embedding the new ones together."""
+        """Add prompts in order, embedding the new ones together."""
         latest = {prompt.text: prompt for prompt in prompts}
         new = [text for text in latest if text not in self._ages]
         if new:
@@ -63,12 +63,12 @@ class Trajectory:
                 self._prompts.append(prompt)
 
     def get(self, text: str) -> ScoredPrompt | None:
-        """Returns the prompt with this text, or None."""
+        """Return the prompt with this text, or None."""
         age = self._ages.get(text)
         return None if age is None else self._prompts[age]
 
     def age(self, text: str) -> int:
-        """Returns the position of a prompt, 0 for the oldest.
+        """Return the position of a prompt, 0 for the oldest.
 
         Raises:
             KeyError: If there is no prompt with this text.
@@ -76,7 +76,7 @@ class Trajectory:
         return self._ages[text]
 
     def nearest(self, text: str, k: int) -> list[tuple[ScoredPrompt, float]]:
-        """Returns the prompts most similar to ``text``, which need not be one of them.
+        """Return the prompts most similar to ``text``, which need not be one of them.
 
         Args:
             text: What to compare with; a prompt of the trajectory finds itself first.
@@ -93,11 +93,11 @@ class Trajectory:
         ]
 
     def latest(self, k: int) -> list[ScoredPrompt]:
-        """Returns the ``k`` newest prompts, the newest first."""
+        """Return the ``k`` newest prompts, the newest first."""
         return self._prompts[: -_at_least_one(k) - 1 : -1]
 
     def best(self, k: int) -> list[ScoredPrompt]:
-        """Returns the ``k`` prompts with the highest scores, the older first on ties."""
+        """Return the ``k`` prompts with the highest scores, the older first on ties."""
         # nlargest keeps the order of equal ones, as sorted(reverse=True) does
         return nlargest(_at_least_one(k), self._prompts, key=lambda prompt: prompt.score)
 

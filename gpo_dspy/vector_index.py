@@ -68,7 +68,7 @@ class VectorIndex:
         return range(first, len(self))
 
     def search(self, vector: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Returns the ``k`` most similar vectors, the older first where they are equally similar.
+        """Return the ``k`` most similar vectors, the older first where they are equally similar.
 
         Args:
             vector: What to look for, of unit or zero length [d].
@@ -110,7 +110,7 @@ def _flat(dimension: int) -> faiss.IndexFlatIP:
 
 
 def _graph(exact: faiss.Index) -> faiss.IndexHNSWFlat:
-    """Returns a graph of the same vectors."""
+    """Return a graph of the same vectors."""
     import faiss
 
     graph = faiss.IndexHNSWFlat(exact.d, _LINKS, faiss.METRIC_INNER_PRODUCT)
@@ -123,7 +123,7 @@ def _graph(exact: faiss.Index) -> faiss.IndexHNSWFlat:
 def _candidates(
     index: faiss.Index, query: NDArray[np.float32], k: int, limit: int
 ) -> NDArray[np.int64]:
-    """Returns the ids of at least the ``k`` nearest, and of what is as near as the last of them.
+    """Return the ids of at least the ``k`` nearest, and of what is as near as the last of them.
 
     Args:
         index: Where to look.
@@ -144,7 +144,7 @@ def _candidates(
 def _ranked(
     ids: NDArray[np.int64], rows: NDArray[np.float32], query: NDArray[np.float32], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Returns the ``k`` best of the candidates, ranked by similarity in double precision.
+    """Return the ``k`` best of the candidates, ranked by similarity in double precision.
 
     The sum runs over each row alone, so that equal rows get equal similarities to the last bit.
     """

@@ -30,7 +30,7 @@ class _Part:
 
 
 def clip(before: str, after: str, budget: int) -> str:
-    """Returns ``before`` with as much of the edit to ``after`` as the budget allows.
+    """Return ``before`` with as much of the edit to ``after`` as the budget allows.
 
     Whole sentences come first, in the order of the text. Of a sentence that alone exceeds what is
     left, whole clauses are taken, and then whole hunks if at least half of the sentence stays and
@@ -82,11 +82,11 @@ class _Alignment:
         self.hunk_cuts = [k for k, s in inner if s.changed != self.steps[k - 1].changed]
 
     def cost(self, start: int, stop: int) -> int:
-        """Returns the number of words that steps ``start`` to ``stop`` change."""
+        """Return the number of words that steps ``start`` to ``stop`` change."""
         return self.costs[stop] - self.costs[start]
 
     def choose(self, budget: int) -> list[_Part]:
-        """Returns parts that cover the alignment, those taken costing ``budget`` at most."""
+        """Return parts that cover the alignment, those taken costing ``budget`` at most."""
         parts = []
         pieces = self.take(0, len(self.steps), self.sentence_cuts, budget)
         left = budget - self.spent(pieces)
@@ -97,7 +97,7 @@ class _Alignment:
         return parts
 
     def take(self, start: int, stop: int, cuts: Sequence[int], budget: int) -> list[_Part]:
-        """Returns the pieces between the cuts, those that still fit taken, the first ones first."""
+        """Return the pieces between the cuts, those that still fit taken, the first ones first."""
         inner = cuts[bisect_right(cuts, start) : bisect_left(cuts, stop)]
         parts = []
         for a, b in zip((start, *inner), (*inner, stop), strict=True):
@@ -109,7 +109,7 @@ class _Alignment:
         return parts
 
     def refine(self, piece: _Part, budget: int) -> list[_Part]:
-        """Returns the parts of a sentence that does not fit, those taken costing ``budget``."""
+        """Return the parts of a sentence that does not fit, those taken costing ``budget``."""
         parts = []
         clauses = self.take(piece.start, piece.stop, self.clause_cuts, budget)
         left = budget - self.spent(clauses)
@@ -124,29 +124,29 @@ class _Alignment:
         return parts if sound else [piece]
 
     def settled(self, part: _Part) -> bool:
-        """Returns whether there is nothing left to take from a part."""
+        """Return whether there is nothing left to take from a part."""
         return part.taken or self.cost(part.start, part.stop) == 0
 
     def spent(self, parts: Sequence[_Part]) -> int:
-        """Returns the number of words that the parts taken change."""
+        """Return the number of words that the parts taken change."""
         return sum(self.cost(part.start, part.stop) for part in parts if part.taken)
 
     def body(self, part: _Part, *, taken: bool) -> str:
-        """Returns the new or the old text of a part, without the gaps around it."""
+        """Return the new or the old text of a part, without the gaps around it."""
         first, last = self.steps[part.start], self.steps[part.stop - 1]
         if taken:
             return self.new.text(first.j, last.j_end)
         return self.old.text(first.i, last.i_end)
 
     def render(self, parts: Sequence[_Part]) -> str:
-        """Returns the text of parts that cover the whole alignment."""
+        """Return the text of parts that cover the whole alignment."""
         # A part left out of the old text has no say in what stands at the two ends.
         shown = [part.taken for part in parts if part.taken or self.body(part, taken=False)]
         first, last = (self.new if taken else self.old for taken in (shown[0], shown[-1]))
         return first.gaps[0] + self.inner(parts) + last.gaps[-1]
 
     def inner(self, parts: Sequence[_Part]) -> str:
-        """Returns the text of consecutive parts, without the gaps before and after them.
+        """Return the text of consecutive parts, without the gaps before and after them.
 
         Next to a part that is taken, the gap is that of the new text, else that of the old one.
         """
@@ -164,13 +164,13 @@ class _Alignment:
         return "".join(texts)
 
     def gap(self, step: Step, *, new: bool) -> str:
-        """Returns what separates the words of ``step`` from the words before them."""
+        """Return what separates the words of ``step`` from the words before them."""
         inside = 0 < step.j < len(self.new.words)
         return self.new.gaps[step.j] if new and inside else self.old.gaps[step.i]
 
 
 def _ends(text: Segments, *, sentence: bool) -> list[bool]:
-    """Returns for each gap [n + 1] whether a sentence, or at least a clause, ends in it."""
+    """Return for each gap [n + 1] whether a sentence, or at least a clause, ends in it."""
     kinds = set(text.gaps)  # few, however long the text is
     sure = {gap for gap in kinds if _SENTENCE_END.search(gap)}
     spaced: set[str] = set()
@@ -186,12 +186,12 @@ def _ends(text: Segments, *, sentence: bool) -> list[bool]:
 
 
 def _balance(text: str) -> list[int]:
-    """Returns how many brackets of each kind are left open, and which quotes lack a partner."""
+    """Return how many brackets of each kind are left open, and which quotes lack a partner."""
     brackets = [text.count(pair[0]) - text.count(pair[1]) for pair in _BRACKETS]
     return brackets + [text.count(quote) % 2 for quote in _QUOTES]
 
 
 def _paired(text: str, *originals: str) -> bool:
-    """Returns whether brackets and quotes are as even as in one of the originals, each kind."""
+    """Return whether brackets and quotes are as even as in one of the originals, each kind."""
     allowed = zip(*map(_balance, originals), strict=True)
     return all(count in counts for count, counts in zip(_balance(text), allowed, strict=True))

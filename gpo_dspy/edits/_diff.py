@@ -49,7 +49,7 @@ class Step(NamedTuple):
 
 
 def words_changed(before: str, after: str) -> int:
-    """Returns the word-level Levenshtein distance.
+    """Return the word-level Levenshtein distance.
 
     It is the least number of words to insert, delete or replace on the way from one text to the
     other. Punctuation and whitespace are free; upper and lower case differ.
@@ -62,7 +62,7 @@ def words_changed(before: str, after: str) -> int:
 
 
 def word_diff(before: str, after: str) -> tuple[Hunk, ...]:
-    """Returns the difference of two texts as alternating equal and changed hunks.
+    """Return the difference of two texts as alternating equal and changed hunks.
 
     The ``before`` texts of the hunks join to ``before`` and the ``after`` texts to ``after``,
     exactly. Punctuation and whitespace belong to the word they follow.
@@ -91,7 +91,7 @@ def word_diff(before: str, after: str) -> tuple[Hunk, ...]:
 
 
 def align(old: Segments, new: Segments) -> list[Step]:
-    """Returns a shortest way from the words of ``old`` to those of ``new``, word by word."""
+    """Return a shortest way from the words of ``old`` to those of ``new``, word by word."""
     steps = []
     for code in Levenshtein.opcodes(old.words, new.words):
         i, j = code.src_start, code.dest_start

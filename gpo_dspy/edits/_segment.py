@@ -35,7 +35,7 @@ class Segments:
     gaps: tuple[str, ...]
 
     def text(self, start: int, stop: int) -> str:
-        """Returns words ``start`` to ``stop`` (excluded) with the gaps between them."""
+        """Return words ``start`` to ``stop`` (excluded) with the gaps between them."""
         pairs = zip(self.gaps[start + 1 : stop], self.words[start + 1 : stop], strict=True)
         return "".join(
             (*self.words[start : min(start + 1, stop)], *(p for ps in pairs for p in ps))
@@ -44,7 +44,7 @@ class Segments:
 
 @lru_cache(maxsize=64)  # a step compares many rewrites with the same few prompts
 def segment(text: str) -> Segments:
-    """Returns the words of ``text`` and the gaps between them."""
+    """Return the words of ``text`` and the gaps between them."""
     found: list[str] = []
     gaps: list[str] = []
     gap: list[str] = []
@@ -59,7 +59,7 @@ def segment(text: str) -> Segments:
 
 
 def words(text: str) -> list[str]:
-    """Returns the words of ``text`` in order, without punctuation and whitespace.
+    """Return the words of ``text`` in order, without punctuation and whitespace.
 
     The rules are the word boundaries of Unicode (UAX #29): ``don't``, ``3.14`` and ``snake_case``
     are one word each, ``well-known`` is two, a Han character is one, and so is an emoji with its

@@ -19,7 +19,7 @@ class Embedder(Protocol):
         ...
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Returns one row per text [n, d]."""
+        """Return one row per text [n, d]."""
         ...
 
 
@@ -44,7 +44,7 @@ class CachedEmbedder:
         return self._inner.name
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Returns one row of length 1 or 0 per text [n, d], embedding the new ones in one batch.
+        """Return one row of length 1 or 0 per text [n, d], embedding the new ones in one batch.
 
         Raises:
             TypeError: If ``texts`` is a single string.

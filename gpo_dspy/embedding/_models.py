@@ -43,7 +43,7 @@ class SentenceTransformerEmbedder:
         return self._name
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Returns one row per text [n, d].
+        """Return one row per text [n, d].
 
         Raises:
             ModelUnavailable: If the model is not on this machine and cannot be fetched.
@@ -92,7 +92,7 @@ class AutoEmbedder:
         return self._choice().name
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Returns one row per text [n, d]."""
+        """Return one row per text [n, d]."""
         return self._choice()(texts)
 
     def _choice(self) -> Embedder:

@@ -42,7 +42,7 @@ class HashedNgrams:
         return f"hashed-ngrams-{self.shortest}-{self.longest}-{self.dimension}"
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Returns one row of signed counts per text [n, d]; zeros for an empty text."""
+        """Return one row of signed counts per text [n, d]; zeros for an empty text."""
         rows = np.zeros((len(texts), self.dimension), np.float32)
         for row, text in zip(rows, texts, strict=True):
             row += self._counts(text)
@@ -70,7 +70,7 @@ class HashedNgrams:
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Returns the values with every bit depending on every bit (the finaliser of SplitMix64)."""
+    """Return the values with every bit depending on every bit (the finaliser of SplitMix64)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

@@ -30,7 +30,7 @@ class _Function:
 
 
 def resolve_embedder(spec: EmbedderSpec = "auto", hub_timeout: float = 5.0) -> CachedEmbedder:
-    """Returns the embedder that ``spec`` stands for, with a cache around it.
+    """Return the embedder that ``spec`` stands for, with a cache around it.
 
     A string is read in this order:
 

@@ -15,7 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
+from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Pair, Scoreboard
+from gpo_dspy.evaluation.strata import stratified_difference
 from gpo_dspy.program import Instructions
 
 FIRST_BLOCK = 4
@@ -39,7 +41,7 @@ class Standing:
     """How a candidate stands against the incumbent.
 
     Attributes:
-        difference: Mean paired difference of the scores, candidate minus incumbent, on the
+        difference: Estimated difference of the mean scores, candidate minus incumbent, from the
             examples of its last round.
         score: The incumbent's mean score plus the difference, in [0, 1]; the difference of a
             candidate that left early is shrunk, for it rests on few examples.
@@ -60,7 +62,7 @@ class Race:
     Attributes:
         board: Makes the metric calls.
         incumbent: The current instructions.
-        order: Example indices; a shared block of ``n`` is the first ``n`` of them.
+        pool: Example indices; a shared block of ``n`` is the first ``n`` of them.
         blocks: Shared examples seen by the end of each round, ascending.
         reserve: Metric calls that must be left afterwards.
         standings: How each candidate stood when it was last scored.
@@ -68,7 +70,7 @@ class Race:
 
     board: Scoreboard
     incumbent: Instructions
-    order: Sequence[int]
+    pool: Sequence[int]
     blocks: Sequence[int] = BLOCKS
     reserve: int = 0
     standings: dict[Instructions, Standing] = field(default_factory=dict)
@@ -80,7 +82,7 @@ class Race:
 
         Args:
             candidates: Instructions that differ from each other and from the incumbent, each with
-                the examples of its trial; none has a trial if these are empty.
+                the examples of its trial; either all have a trial or none.
 
         Returns:
             Those that were scored, the best first: the one that went furthest, then the one with
@@ -88,12 +90,12 @@ class Race:
         """
         alive = list(candidates)
         if any(candidates.values()):
-            if not self._hold({state: candidates[state] for state in alive}):
+            if not self._score(candidates):
                 return []
             alive = self._best(alive, TRIAL_SURVIVORS)
-        for block in sorted({min(block, len(self.order)) for block in self.blocks}):
-            indices = self.order[: self._affordable(alive, self.order[:block])]
-            if not (alive and indices and self._hold(dict.fromkeys(alive, indices))):
+        for block in sorted({min(block, len(self.pool)) for block in self.blocks}):
+            indices = self.pool[: self._affordable(alive, self.pool[:block])]
+            if not (alive and indices and self._score(dict.fromkeys(alive, indices))):
                 break
             alive = self._best(alive, (len(alive) + 1) // 2)
             if len(indices) < block:
@@ -103,36 +105,38 @@ class Race:
             key=lambda s: (-self.standings[s].rounds, -self.standings[s].difference),
         )
 
-    def _hold(self, round_: Mapping[Instructions, Sequence[int]]) -> bool:
+    def _score(self, examples: Mapping[Instructions, Sequence[int]]) -> bool:
         """Score candidates and incumbent on the given examples, unless that costs too much."""
-        pairs = list(self._pairs(round_))
+        pairs = list(self._pairs(examples))
         if len(self.board.missing(pairs)) > self.board.remaining - self.reserve:
             return False
         self.board.evaluate(pairs)
-        for state, indices in round_.items():
+        for state, indices in examples.items():
             before = self.standings.get(state)
             rounds = 1 + (before.rounds if before else 0)
             self.standings[state] = self._standing(state, indices, rounds)
         return True
 
-    def _pairs(self, round_: Mapping[Instructions, Sequence[int]]) -> Iterable[Pair]:
-        for state, indices in round_.items():
+    def _pairs(self, examples: Mapping[Instructions, Sequence[int]]) -> Iterable[Pair]:
+        for state, indices in examples.items():
             for index in indices:
                 yield (self.incumbent, index)
                 yield (state, index)
 
     def _standing(self, state: Instructions, indices: Sequence[int], rounds: int) -> Standing:
         """Compare a candidate with the incumbent on examples that both have seen."""
-        board = self.board
-        difference = fmean(board.scores(state, indices)) - fmean(
-            board.scores(self.incumbent, indices)
-        )
-        known = board.results(self.incumbent)
-        level = fmean(known[index].score for index in self.order if index in known)
-        finished = len(indices) >= min(self.blocks[-1], len(self.order))
+        known = self._known()
+        difference = stratified_difference(self.board.results(state), known, indices)
+        level = fmean(evaluation.score for evaluation in known.values())
+        finished = len(indices) >= min(self.blocks[-1], len(self.pool))
         trust = 1.0 if finished else len(indices) / (len(indices) + CAUTION)
         score = min(max(level + trust * difference, 0.0), 1.0)
         return Standing(difference, score, len(indices), rounds)
+
+    def _known(self) -> dict[int, Evaluation]:
+        """Return the incumbent's results on the pool."""
+        results = self.board.results(self.incumbent)
+        return {index: results[index] for index in self.pool if index in results}
 
     def _best(self, states: Sequence[Instructions], count: int) -> list[Instructions]:
         """Return up to ``count`` candidates that beat the incumbent, the best first."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dspy
 from dspy.utils.callback import BaseCallback
-from dspy.utils.exceptions import AdapterParseError
+from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError
 
 from gpo_dspy.backend_errors import Patience, is_backend_error
 from gpo_dspy.errors import MetricError
 from gpo_dspy.evaluation.metric import Metric
-from gpo_dspy.parallel import ordered_map
+from gpo_dspy.parallel import as_completed
 
 FAILURE_SCORE = 0.0
 UNPARSABLE_REPLY = "(unparsable reply)"
@@ -25,6 +25,7 @@ class Outcome(enum.Enum):
 
     SCORED = "scored by the metric"
     UNPARSABLE = "answer not parsable, failure score"
+    REFUSED = "request refused (content filter, too long, ...), failure score"
     PROGRAM_ERROR = "program raised, failure score"
     METRIC_ERROR = "metric raised, failure score"
     METRIC_INVALID = "metric gave no score in [0, 1], failure score"
@@ -84,23 +85,27 @@ class Runner:
     num_threads: int
     patience: Patience = Patience()
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
-        """Yield the results in the order of ``jobs``, each as soon as those before it are there.
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Evaluation]]:
+        """Yield (position in ``jobs``, result) as the jobs finish.
 
         Raises:
             BackendUnavailable: A backend refused, or stayed away too long.
         """
-        return ordered_map(self._evaluate, jobs, num_threads=self.num_threads)
+        return as_completed(self._evaluate, jobs, num_threads=self.num_threads)
 
     def _evaluate(self, job: Job) -> Evaluation:
-        return self.patience.call(lambda: evaluate_once(job.program, job.example, self.metric))
+        # Apart, so that a judge LM that is away does not have the program pay again.
+        answered = self.patience.call(lambda: run_program(job.program, job.example))
+        if answered.outcome is not Outcome.SCORED:
+            return answered
+        return self.patience.call(lambda: judge(self.metric, job.example, answered))
 
 
-def evaluate_once(program: dspy.Module, example: dspy.Example, metric: Metric) -> Evaluation:
-    """Run a program on one example and judge the prediction.
+def run_program(program: dspy.Module, example: dspy.Example) -> Evaluation:
+    """Run a program on one example; the score of what it answers is not known yet.
 
     Raises:
-        LMError: The backend of the program's LM, or of an LM in the metric, failed.
+        LMError: The backend of the program's LM failed.
     """
     locator = _FailureLocator()
     with dspy.context(trace=[], callbacks=[*(dspy.settings.callbacks or []), locator]):
@@ -111,16 +116,25 @@ def evaluate_once(program: dspy.Module, example: dspy.Example, metric: Metric) -
                 raise
             return _failed(program, error, _trace(program, dspy.settings.trace), locator)
         trace = _trace(program, dspy.settings.trace)
+    return Evaluation(FAILURE_SCORE, Outcome.SCORED, prediction=prediction, trace=trace)
+
+
+def judge(metric: Metric, example: dspy.Example, answered: Evaluation) -> Evaluation:
+    """Score what a program answered.
+
+    Raises:
+        LMError: The backend of an LM inside the metric failed.
+    """
     try:
-        judged = metric(example, prediction)
-    except Exception as error:
+        judged = metric(example, answered.prediction)
+    except Exception as error:  # user code may raise anything
         if is_backend_error(error):
             raise
         outcome, reason = Outcome.METRIC_ERROR, _reason("metric", error)
         if isinstance(error, MetricError):
             outcome, reason = Outcome.METRIC_INVALID, str(error)
-        return Evaluation(FAILURE_SCORE, outcome, reason, prediction, trace)
-    return Evaluation(judged.score, Outcome.SCORED, judged.feedback, prediction, trace)
+        return replace(answered, outcome=outcome, feedback=reason)
+    return replace(answered, score=judged.score, feedback=judged.feedback)
 
 
 def _failed(
@@ -130,6 +144,9 @@ def _failed(
     locator: _FailureLocator,
 ) -> Evaluation:
     """Make a failed evaluation of an exception of the program."""
+    if isinstance(error, LMInvalidRequestError):
+        reason = f"The LM refused the request: {error.message}"
+        return Evaluation(FAILURE_SCORE, Outcome.REFUSED, reason, None, trace)
     if not isinstance(error, AdapterParseError):
         reason = _reason("program", error)
         return Evaluation(FAILURE_SCORE, Outcome.PROGRAM_ERROR, reason, None, trace)

@@ -76,7 +76,8 @@ class Scoreboard:
             raise BudgetExceeded(f"{len(missing)} metric calls asked for, {self.remaining} left")
         jobs = [Job(self._program(state), self.examples[index]) for state, index in missing]
         with self._ledger.watch():
-            for (state, index), evaluation in zip(missing, self._runner.run(jobs), strict=True):
+            for position, evaluation in self._runner.run(jobs):
+                state, index = missing[position]
                 self._results.setdefault(state, {})[index] = evaluation
                 self.metric_calls += 1
                 self.outcomes[evaluation.outcome] += 1

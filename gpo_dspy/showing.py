@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import fmean
 
 import dspy
 
 from gpo_dspy.evaluation.runner import Evaluation, PredictorCall
+from gpo_dspy.evaluation.strata import wrong
 from gpo_dspy.meta_prompt import shorten, show_fields
 
 
-def failed_examples(results: Mapping[int, Evaluation], predictor: str) -> list[int]:
+def failures_through(results: Mapping[int, Evaluation], predictor: str) -> list[int]:
     """Return the examples that went wrong; if some of them went through the predictor, those.
-
-    With scores between 0 and 1, wrong is what lies at the mean or below it.
 
     Args:
         results: What is known of the current program, by example index.
         predictor: The predictor to be rewritten.
     """
-    level = _mean(results)
-    failed = [i for i, result in results.items() if result.score < 1.0 and result.score <= level]
+    failed = wrong(results)
     through = [index for index in failed if any(_calls(results[index], predictor))]
     return through or failed
-
-
-def successes(results: Mapping[int, Evaluation]) -> list[int]:
-    """Return the examples that went right: full score, or above the mean."""
-    level = _mean(results)
-    return [i for i, result in results.items() if result.score >= 1.0 or result.score > level]
 
 
 def deal(
@@ -60,10 +51,6 @@ def deal(
             hand.append(fresh)
         dealt.append(hand)
     return dealt
-
-
-def _mean(results: Mapping[int, Evaluation]) -> float:
-    return fmean(result.score for result in results.values()) if results else 0.0
 
 
 def show_example(example: dspy.Example) -> str:

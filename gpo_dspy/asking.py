@@ -1,0 +1,92 @@
+"""The requests of one step: the same direction for all, failures dealt out among them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import dspy
+
+from gpo_dspy.data import Data
+from gpo_dspy.evaluation.runner import Evaluation
+from gpo_dspy.meta_prompt import MetaPrompt
+from gpo_dspy.program import describe_predictor
+from gpo_dspy.showing import deal, failures_through, show_example, show_failure
+from gpo_dspy.state import ScoredPrompt
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A meta-prompt, and the examples (by index) whose failures it shows."""
+
+    meta_prompt: MetaPrompt
+    failures_shown: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Makes the requests of a step; the fields are arguments of :class:`~gpo_dspy.GPO`."""
+
+    student: dspy.Module
+    data: Data
+    candidates_per_step: int
+    failures: int
+    task_examples: int
+    batch_size: int
+    seed: int
+
+    def requests(
+        self,
+        step: int,
+        predictor: str,
+        current: ScoredPrompt,
+        retrieved: tuple[ScoredPrompt, ...],
+        words: int,
+        results: Mapping[int, Evaluation],
+    ) -> list[Request]:
+        """Return one request per candidate.
+
+        Args:
+            step: The step to come, from 1.
+            predictor: The predictor to be rewritten.
+            current: Its present prompt.
+            retrieved: The update direction.
+            words: The word budget.
+            results: What is known of the current program, by example index.
+        """
+        rng = random.Random(f"{self.seed}/{step}/requests")
+        count = self.candidates_per_step
+        failed = failures_through(results, predictor)
+        shares = deal(failed, hands=count, size=self.failures, random_state=rng)
+        batch = self.batch(step)
+        examples = rng.sample(batch, min(self.task_examples, len(batch)))
+        return [
+            Request(
+                MetaPrompt(
+                    task_description=describe_predictor(self.student, predictor),
+                    retrieved=retrieved,
+                    current=current,
+                    examples=self._show_examples(examples),
+                    failures=tuple(
+                        show_failure(self.data.examples[index], results[index], predictor)
+                        for index in share
+                    ),
+                    words=words,
+                    variation=(number, count),
+                ),
+                tuple(share),
+            )
+            for number, share in enumerate(shares, start=1)
+        ]
+
+    def _show_examples(self, indices: Sequence[int]) -> tuple[str, ...]:
+        return tuple(show_example(self.data.examples[index]) for index in indices)
+
+    def batch(self, step: int) -> list[int]:
+        """Return the batch of training examples of a step: a reshuffled pass per epoch."""
+        train = list(self.data.train)
+        per_epoch = -(-len(train) // self.batch_size)
+        epoch, number = divmod(step - 1, per_epoch)
+        random.Random(f"{self.seed}/{epoch}/epoch").shuffle(train)
+        return train[number * self.batch_size : (number + 1) * self.batch_size]

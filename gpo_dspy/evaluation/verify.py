@@ -1,0 +1,38 @@
+"""The first results tell whether a run can go on at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gpo_dspy.errors import BackendUnavailable, GPOError, MetricError, ProgramError
+from gpo_dspy.evaluation.runner import Evaluation, Outcome
+
+FATAL_IF_ALL: dict[Outcome, tuple[type[GPOError], str]] = {
+    Outcome.METRIC_ERROR: (MetricError, "metric"),
+    Outcome.PROGRAM_ERROR: (ProgramError, "student"),
+    Outcome.REFUSED: (BackendUnavailable, "the LM"),
+}
+
+
+def verify_first(results: Mapping[int, Evaluation]) -> None:
+    """Refuse a metric or a program that is broken, not only unlucky.
+
+    A value that is no score is a mistake in the metric however rare it is; what raises on some
+    examples may be the prompt's fault, on all of several it is not.
+
+    Raises:
+        MetricError: The metric gave no score in [0, 1], or raised on every example.
+        ProgramError: The program raised on every example.
+        BackendUnavailable: The LM refused every request.
+    """
+    evaluations = list(results.values())
+    for evaluation in evaluations:
+        if evaluation.outcome is Outcome.METRIC_INVALID:
+            raise MetricError(evaluation.feedback)
+    outcomes = {evaluation.outcome for evaluation in evaluations}
+    if len(evaluations) > 1 and len(outcomes) == 1:
+        error, who = FATAL_IF_ALL.get(outcomes.pop(), (None, ""))
+        if error is not None:
+            raise error(
+                f"{who}: it failed on all of {len(evaluations)} examples. {evaluations[0].feedback}"
+            )
