@@ -17,7 +17,13 @@ simulated pair of LMs to try things on without a key in :mod:`gpo_dspy.sandbox`.
 """
 
 from gpo_dspy.callbacks import Callback
-from gpo_dspy.errors import BackendUnavailable, GPOError, MetricError, ProgramError
+from gpo_dspy.errors import (
+    BackendUnavailable,
+    GPOError,
+    MetricError,
+    PriceUnknown,
+    ProgramError,
+)
 from gpo_dspy.optimizer import GPO
 from gpo_dspy.result import Claim, GPOResult
 from gpo_dspy.state import Fate, RunState, ScoredPrompt, StepRecord, StopReason
@@ -31,6 +37,7 @@ __all__ = [
     "GPOError",
     "GPOResult",
     "MetricError",
+    "PriceUnknown",
     "ProgramError",
     "RunState",
     "ScoredPrompt",

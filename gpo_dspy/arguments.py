@@ -18,6 +18,7 @@ CHOICES = {
 }
 LEAST = {
     "max_metric_calls": 1,
+    "max_tokens": 1,
     "epochs": 1,
     "candidates_per_step": 1,
     "failures": 0,
@@ -26,7 +27,8 @@ LEAST = {
     "num_threads": 1,
     "seed": 0,
 }
-OPTIONAL = ("auto", "max_metric_calls", "epochs", "num_threads", "prompt_model")
+ABOVE_ZERO = ("max_cost", "max_seconds")
+OPTIONAL = ("auto", *ABOVE_ZERO, "max_metric_calls", "max_tokens", "epochs", "num_threads")
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
@@ -45,6 +47,10 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         value = given.get(name, least)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}; found {value!r}.")
+    for name in ABOVE_ZERO:
+        number = given.get(name, 1.0)
+        if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
+            raise ValueError(f"{name} must be a number above 0; found {number!r}.")
     for name in ("holdout", "verbose"):
         if not isinstance(given[name], bool):
             raise ValueError(f"{name} must be True or False; found {given[name]!r}.")

@@ -22,6 +22,10 @@ class ProgramError(GPOError):
     """The program cannot be optimised, or failed on every example of the first block."""
 
 
+class PriceUnknown(GPOError):
+    """There is a limit on dollars, and a model whose price is not known."""
+
+
 class BackendUnavailable(GPOError):
     """An LM backend refused to answer, or stayed away longer than the run may wait.
 

@@ -62,6 +62,7 @@ class Ledger:
     def __init__(self) -> None:
         self.history = _Sink(self._add)
         self.usage = Usage()
+        self.unpriced_models: set[str] = set()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -76,6 +77,8 @@ class Ledger:
             return
         with self._lock:
             self.usage = self.usage.plus(entry)
+            if entry.get("cost") is None:
+                self.unpriced_models.add(str(entry.get("model")))
 
 
 class _Sink:

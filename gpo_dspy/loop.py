@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gpo_dspy.budget import BudgetSpent
 from gpo_dspy.search import Search
 from gpo_dspy.state import RunState, StopReason
 
@@ -33,11 +34,19 @@ def optimize(
         The last state, and why the run ended.
     """
     while (reason := search.stop_reason(state)) is None:
-        predictor = search.select_predictor(state)
-        words = search.word_budget(state)
-        retrieved = search.retrieve(state, predictor)
-        rewrites = search.rewrite(state, predictor, words, retrieved)
-        standings = search.score(state, predictor, rewrites)
-        state = search.record(state, predictor, words, retrieved, rewrites, standings)
+        try:
+            state = step(search, state)
+        except BudgetSpent as spent:
+            return state, spent.reason
         on_step(state)
     return state, reason
+
+
+def step(search: Search, state: RunState) -> RunState:
+    """Take one step: the next state, with the best candidate as its current program."""
+    predictor = search.select_predictor(state)
+    words = search.word_budget(state)
+    retrieved = search.retrieve(state, predictor)
+    rewrites = search.rewrite(state, predictor, words, retrieved)
+    standings = search.score(state, predictor, rewrites)
+    return search.record(state, predictor, words, retrieved, rewrites, standings)

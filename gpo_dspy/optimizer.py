@@ -12,6 +12,7 @@ from dspy.teleprompt.teleprompt import Teleprompter
 from gpo_dspy.acceptance import Acceptance
 from gpo_dspy.arguments import check_arguments
 from gpo_dspy.backend_errors import Patience
+from gpo_dspy.budget import Limits
 from gpo_dspy.callbacks import Callback
 from gpo_dspy.direction import Direction, as_direction
 from gpo_dspy.embedding import resolve_embedder
@@ -45,6 +46,11 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             adds half as many), "medium" (1,000) or "heavy" (3,000). Default: "light", unless
             ``max_metric_calls`` or ``epochs`` is given.
         max_metric_calls: Budget as a number of metric calls, never exceeded.
+        max_cost: Limit in US dollars, program and prompt model together. Once it is reached no
+            call begins; of several budgets the first one met ends the run. With a limit alone,
+            metric calls are those of ``auto="heavy"`` at most.
+        max_tokens: Limit in tokens read and written, likewise.
+        max_seconds: Limit in seconds of wall time, likewise.
         epochs: Ends the run after so many passes over the training set in batches of
             ``batch_size``, one batch a step.
         candidates_per_step: Rewrites a step.
@@ -86,6 +92,9 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         prompt_model: dspy.LM | None = None,
         auto: Auto | None = None,
         max_metric_calls: int | None = None,
+        max_cost: float | None = None,
+        max_tokens: int | None = None,
+        max_seconds: float | None = None,
         epochs: int | None = None,
         candidates_per_step: int = 4,
         direction: str | Direction = "relevance",
@@ -111,6 +120,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         self.prompt_model = prompt_model
         self.auto = auto
         self.max_metric_calls = max_metric_calls
+        self.limits = Limits(max_cost, max_tokens, max_seconds)
         self.epochs = epochs
         self.style = rewrite
         self.on_excess = on_excess

@@ -93,6 +93,14 @@ class GPOResult:
         """US dollars of all LM calls whose price is known."""
         return self.task_usage.cost + self.prompt_usage.cost
 
+    @property
+    def step_price(self) -> tuple[float, float]:
+        """Metric calls and US dollars that one more step would have cost, by those so far."""
+        if not self.records:
+            return float(self.plan.first_round), 0.0
+        calls = self.records[-1].metric_calls / len(self.records)
+        return calls, calls * self.cost / max(self.metric_calls, 1)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-ready values."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=_plain))
@@ -119,7 +127,8 @@ class GPOResult:
             "own examples (not measured on others, so no gain is claimed)",
             f"{self.metric_calls:,} metric calls, {self.prompt_usage.lm_calls:,} rewrites asked "
             f"for, ${self.cost:.4f}, {self.seconds:.1f} s",
-            f"stopped: {self.stop_reason.value}",
+            f"stopped: {self.stop_reason.value}; one more step: about {self.step_price[0]:.0f} "
+            f"metric calls, ${self.step_price[1]:.4f}",
         ]
         if self.returned == self.start:
             lines.append("returned: the student's own instructions")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -41,6 +41,7 @@ class Rewriter:
         num_threads: Requests that run at the same time.
         patience: How long a request waits for the backend.
         ledger: Counts the LM calls.
+        gate: Called before each request; stops it by raising.
     """
 
     lm: dspy.LM
@@ -49,6 +50,7 @@ class Rewriter:
     num_threads: int = 8
     patience: Patience = Patience()
     ledger: Ledger = field(default_factory=Ledger)
+    gate: Callable[[], None] = lambda: None
 
     def write(self, requests: Sequence[MetaPrompt], *, guard: Guard) -> list[Rewrite]:
         """Answer each request with one rewrite, in order.
@@ -87,6 +89,7 @@ class Rewriter:
 
     def _ask(self, request: MetaPrompt) -> str | Fate:
         """Return the prompt model's answer, or why there is none."""
+        self.gate()
         fields = request.fields()
         predict = dspy.Predict(signature(STYLES[self.style], fields))
         try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dspy
 
+from gpo_dspy.budget import BudgetSpent, Limits, Meter
 from gpo_dspy.callbacks import Callbacks
 from gpo_dspy.data import Data, assign_roles
 from gpo_dspy.errors import BackendUnavailable
@@ -46,7 +46,6 @@ class Run:
         valset: Sequence[dspy.Example] | None,
         testset: Sequence[dspy.Example] | None,
     ) -> None:
-        self._began = time.monotonic()
         self._student = student
         self._start = _start_instructions(student)
         prompt_model = _prompt_model(optimizer.prompt_model, student)
@@ -55,10 +54,11 @@ class Run:
         self._callbacks = Callbacks([*progress, *optimizer.run_callbacks])
         threads = optimizer.num_threads or dspy.settings.num_threads or DEFAULT_THREADS
         self._task_ledger, self._prompt_ledger = Ledger(), Ledger()
+        self._meter = Meter(optimizer.limits, (self._task_ledger, self._prompt_ledger))
         self._board = Scoreboard(
             student,
             self._data.examples,
-            Runner(optimizer.metric, num_threads=threads, patience=optimizer.patience),
+            Runner(optimizer.metric, threads, optimizer.patience, self._meter.gate),
             self._plan.max_metric_calls,
             ledger=self._task_ledger,
             on_result=self._on_metric_call,
@@ -70,6 +70,7 @@ class Run:
             num_threads=threads,
             patience=optimizer.patience,
             ledger=self._prompt_ledger,
+            gate=self._meter.gate,
         )
         self._trajectories = {name: Trajectory(optimizer.embedder) for name, _ in self._start}
         self._search = Search(
@@ -81,6 +82,7 @@ class Run:
             self._trajectories,
             self._plan,
             optimizer.settings,
+            self._meter,
         )
         self._state = RunState(self._start, self._start, 0.0, (self._start,))
 
@@ -96,6 +98,8 @@ class Run:
             self._state = self._search.start()
             self._state, reason = optimize(self._search, self._state, self._on_step)
             claim = self._claim()
+        except BudgetSpent as spent:
+            reason = spent.reason
         except KeyboardInterrupt:
             logger.warning("Interrupted: the best program so far is returned.")
             reason = StopReason.INTERRUPTED
@@ -121,7 +125,15 @@ class Run:
         holdout, best = self._data.holdout, self._state.best
         if not holdout:
             return None
-        self._board.evaluate((state, i) for i in holdout for state in (self._start, best))
+        self._meter.share = 1.0
+        try:
+            self._board.evaluate((state, i) for i in holdout for state in (self._start, best))
+        except BudgetSpent as spent:
+            logger.warning("The final claim rests on fewer examples: %s.", spent)
+        known = set(self._board.results(self._start)) & set(self._board.results(best))
+        holdout = tuple(index for index in holdout if index in known)
+        if not holdout:
+            return None
         base, final = self._board.scores(self._start, holdout), self._board.scores(best, holdout)
         return Claim(mean_estimate(base), mean_estimate(final), paired_difference(base, final))
 
@@ -150,7 +162,7 @@ class Run:
             ),
             task_usage=self._task_ledger.usage,
             prompt_usage=self._prompt_ledger.usage,
-            seconds=time.monotonic() - self._began,
+            seconds=self._meter.seconds,
             records=state.records,
             trajectories={name: tuple(t) for name, t in self._trajectories.items()},
         )
@@ -193,7 +205,7 @@ def _plan(
     settings = optimizer.settings
     calls, auto = optimizer.max_metric_calls, optimizer.auto
     if calls is None and auto is None and optimizer.epochs is None:
-        auto = "light"
+        auto = "light" if optimizer.limits == Limits() else "heavy"
     if auto is not None:
         calls = auto_metric_calls(auto, predictors) + 2 * len(testset or ())
     size = 0

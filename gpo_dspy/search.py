@@ -11,6 +11,7 @@ import dspy
 
 from gpo_dspy.acceptance import Acceptance, choose
 from gpo_dspy.asking import Asking
+from gpo_dspy.budget import Meter
 from gpo_dspy.data import Data
 from gpo_dspy.direction import Direction
 from gpo_dspy.evaluation.race import BLOCKS, FIRST_BLOCK, TRIAL_SUCCESSES, Race, Standing
@@ -70,6 +71,7 @@ class Search:
         trajectories: One per predictor, empty.
         plan: The run in numbers.
         settings: How to go about it.
+        meter: Knows how much of the limits is spent.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Search:
         trajectories: dict[str, Trajectory],
         plan: Plan,
         settings: Settings,
+        meter: Meter,
     ) -> None:
         self.instructions = instructions
         self.board = board
@@ -90,6 +93,7 @@ class Search:
         self.plan = plan
         self.guards = {name: Guard(text, tool_names(student, name)) for name, text in instructions}
         self.settings = settings
+        self.meter = meter
         self.asking = Asking(
             student,
             data,
@@ -266,9 +270,10 @@ class Search:
         """Return how many steps the run will have had, as its spending so far lets expect."""
         if self.settings.evaluation == "full" or not state.step:
             return self.plan.steps
-        spent = max(self.board.metric_calls - state.calls_at_start, 1)
-        left = self.board.remaining - self.plan.reserve
-        steps = max(round(state.step * (1 + left / spent)), state.step + 1)
+        calls = self.board.metric_calls - state.calls_at_start
+        left = max(self.board.remaining - self.plan.reserve, 0)
+        spent = max(calls / max(calls + left, 1), self.meter.spent()[0], 1e-6)
+        steps = max(round(state.step / spent), state.step + 1)
         return steps if self.plan.max_steps is None else min(steps, self.plan.max_steps)
 
     def _current(self, state: RunState, predictor: str) -> ScoredPrompt:

@@ -111,6 +111,9 @@ class StopReason(enum.Enum):
     """Why a run ended, with the remedy."""
 
     METRIC_CALLS = "the metric calls left do not pay for another step; raise max_metric_calls"
+    COST = "the dollars for the search are spent; raise max_cost"
+    TOKENS = "the tokens for the search are spent; raise max_tokens"
+    SECONDS = "the time for the search is up; raise max_seconds"
     EPOCHS = "all epochs over the training set are done"
     PERFECT = "no failure is left on any example the search may use"
     STALLED = (

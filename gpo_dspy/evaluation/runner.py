@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -79,21 +79,25 @@ class Runner:
         metric: The user's metric.
         num_threads: Jobs that run at the same time.
         patience: How long a job waits for its backend.
+        gate: Called before each job; stops it by raising.
     """
 
     metric: Metric
     num_threads: int
     patience: Patience = Patience()
+    gate: Callable[[], None] = lambda: None
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Evaluation]]:
         """Yield (position in ``jobs``, result) as the jobs finish.
 
         Raises:
             BackendUnavailable: A backend refused, or stayed away too long.
+            BudgetSpent: A limit was reached; the jobs not yet begun are not made.
         """
         return as_completed(self._evaluate, jobs, num_threads=self.num_threads)
 
     def _evaluate(self, job: Job) -> Evaluation:
+        self.gate()
         # Apart, so that a judge LM that is away does not have the program pay again.
         answered = self.patience.call(lambda: run_program(job.program, job.example))
         if answered.outcome is not Outcome.SCORED:
