@@ -36,8 +36,13 @@ class Data:
 
     def shuffled_pool(self, seed: int) -> tuple[int, ...]:
         """Return training and validation examples in a seeded order, equal ones once."""
-        pool = {_key(self.examples[index]): index for index in (*self.train, *self.validation)}
-        indices = sorted(pool.values())
+        alike: dict[str, list[int]] = {}  # a long array is shortened in its text: compare as well
+        for index in (*self.train, *self.validation):
+            example = self.examples[index]
+            known = alike.setdefault(_key(example), [])
+            if not any(_same(example, self.examples[other]) for other in known):
+                known.append(index)
+        indices = sorted(index for known in alike.values() for index in known)
         random.Random(f"{seed}/pool").shuffle(indices)
         return tuple(indices)
 

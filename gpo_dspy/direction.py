@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from gpo_dspy.state import ScoredPrompt
-from gpo_dspy.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from gpo_dspy.trajectory import Trajectory
 
 
 @runtime_checkable

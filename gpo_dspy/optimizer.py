@@ -15,13 +15,11 @@ from gpo_dspy.backend_errors import Patience
 from gpo_dspy.budget import Limits
 from gpo_dspy.callbacks import Callback
 from gpo_dspy.direction import Direction, as_direction
-from gpo_dspy.embedding import resolve_embedder
 from gpo_dspy.evaluation.metric import Metric
 from gpo_dspy.plan import Auto, EvaluationMode
 from gpo_dspy.rewriter import OnExcess, Style
-from gpo_dspy.run import Run
 from gpo_dspy.schedule import Cosine, Schedule, as_schedule
-from gpo_dspy.search import Settings
+from gpo_dspy.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +123,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         self.style = rewrite
         self.on_excess = on_excess
         self.holdout = holdout
+        from gpo_dspy.embedding import resolve_embedder  # NumPy: not before it is needed
+
         self.embedder = resolve_embedder(embedder)
         self.num_threads = num_threads
         self.run_callbacks = tuple(callbacks)  # `callbacks` is what DSPy looks for on itself
@@ -209,4 +209,6 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         """
         if teacher is not None:
             logger.warning("teacher is not used: GPO learns from scores and failures alone.")
+        from gpo_dspy.run import Run  # rich, FAISS: not before there is something to run
+
         return Run(self, student, trainset, valset, testset).compile()

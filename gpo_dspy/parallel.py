@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextvars
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -14,14 +16,18 @@ R = TypeVar("R")
 LOOK_UP = 0.2
 """Seconds after which the waiting thread looks up, so that Ctrl-C is heard on every platform."""
 
+LINGER = 30.0
+"""Seconds that an error waits at most for the calls under way: they are paid for."""
+
 
 def as_completed(
     function: Callable[[T], R], items: Sequence[T], *, num_threads: int
 ) -> Iterator[tuple[int, R]]:
     """Yield (position, ``function(item)``) as the calls finish, whatever their order.
 
-    The first exception is raised when it happens, and what has not begun is dropped. Threads are
-    daemons: an interrupted program ends at once instead of waiting for answers nobody reads.
+    After the first exception no call begins; it is raised once those under way have finished,
+    or :data:`LINGER` is over. Threads are daemons: an interrupted program ends at once instead of
+    waiting for answers nobody reads.
 
     Args:
         function: Called in worker threads, or in this one if there is no use for several.
@@ -33,14 +39,9 @@ def as_completed(
         return
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[int, R | None, BaseException | None]] = queue.SimpleQueue()
-    stop = threading.Event()
 
     def work() -> None:
-        while not stop.is_set():
-            try:
-                position = todo.get_nowait()
-            except queue.Empty:
-                return
+        while (position := _next(todo)) is not None:
             try:
                 done.put((position, function(items[position]), None))
             except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
@@ -52,16 +53,24 @@ def as_completed(
         context = contextvars.copy_context()
         name = f"gpo-{number}"
         threading.Thread(target=context.run, args=(work,), name=name, daemon=True).start()
+    left, failure, until = len(items), None, math.inf
     try:
-        for _ in items:
-            position, result, error = _wait(done)
-            if error is not None:
-                stop.set()
-                yield from _finished(done)
-                raise error
-            yield position, result  # type: ignore[misc]  # without an error there is a result
+        while left and (time.monotonic() < until or not done.empty()):
+            finished = _next(done, LOOK_UP)
+            if finished is None:
+                continue
+            left -= 1
+            position, result, error = finished
+            if error is None:
+                yield position, result  # type: ignore[misc]  # without an error there is a result
+            elif failure is None:
+                failure = error
+                until = time.monotonic() + (LINGER if isinstance(error, Exception) else 0.0)
+                left -= _drop(todo)
     finally:
-        stop.set()
+        _drop(todo)
+    if failure is not None:
+        raise failure
 
 
 def ordered_map(function: Callable[[T], R], items: Sequence[T], *, num_threads: int) -> list[R]:
@@ -70,22 +79,17 @@ def ordered_map(function: Callable[[T], R], items: Sequence[T], *, num_threads: 
     return [results[position] for position in range(len(items))]
 
 
-def _finished(
-    done: queue.SimpleQueue[tuple[int, R | None, BaseException | None]],
-) -> Iterator[tuple[int, R]]:
-    """Yield what else has finished by now: it was paid for."""
-    while True:
-        try:
-            position, result, error = done.get_nowait()
-        except queue.Empty:
-            return
-        if error is None:
-            yield position, result  # type: ignore[misc]  # without an error there is a result
+def _next(waiting: queue.SimpleQueue[T], seconds: float = 0.0) -> T | None:
+    """Return what comes out of a queue within some seconds, or None."""
+    try:
+        return waiting.get(block=seconds > 0, timeout=seconds or None)
+    except queue.Empty:
+        return None
 
 
-def _wait(done: queue.SimpleQueue[T]) -> T:
-    while True:
-        try:
-            return done.get(timeout=LOOK_UP)
-        except queue.Empty:
-            continue
+def _drop(todo: queue.SimpleQueue[int]) -> int:
+    """Empty a queue and return how many were in it."""
+    dropped = 0
+    while _next(todo) is not None:
+        dropped += 1
+    return dropped

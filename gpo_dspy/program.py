@@ -115,7 +115,10 @@ def replace_instruction(instructions: Instructions, changes: Mapping[str, str]) 
 
 
 def tool_names(program: dspy.Module, predictor: str) -> frozenset[str]:
-    """Return the tools that a predictor's instruction tells of, as ``dspy.ReAct``'s does."""
+    """Return the tools that a predictor's instruction tells of, as ``dspy.ReAct``'s does.
+
+    It tells of all of them; one that has a tool's name in it by chance is not bound to keep it.
+    """
     target = optimizable_predictors(program)[predictor]
     instruction = str(target.signature.instructions)
     modules = [module for _, module in program.named_sub_modules()]
@@ -124,8 +127,8 @@ def tool_names(program: dspy.Module, predictor: str) -> frozenset[str]:
         for module in modules
         if isinstance(getattr(module, "tools", None), Mapping)
         and any(own is target for _, own in module.named_predictors())
+        and all(str(name) in instruction for name in module.tools)
         for name in module.tools
-        if str(name) in instruction
     )
 
 

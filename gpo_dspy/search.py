@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean
 
 import dspy
 
-from gpo_dspy.acceptance import Acceptance, choose
+from gpo_dspy.acceptance import choose
 from gpo_dspy.asking import Asking
 from gpo_dspy.budget import Meter
 from gpo_dspy.data import Data
-from gpo_dspy.direction import Direction
 from gpo_dspy.evaluation.race import BLOCKS, FIRST_BLOCK, TRIAL_SUCCESSES, Race, Standing
 from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.strata import right
 from gpo_dspy.evaluation.verify import verify_first
 from gpo_dspy.guards import Guard
-from gpo_dspy.plan import EvaluationMode, Plan
+from gpo_dspy.plan import Plan
 from gpo_dspy.program import Instructions, replace_instruction, tool_names
 from gpo_dspy.rewriter import Rewriter
-from gpo_dspy.schedule import Schedule
+from gpo_dspy.settings import Settings
 from gpo_dspy.state import (
     Candidate,
     Fate,
@@ -35,28 +34,6 @@ from gpo_dspy.state import (
 )
 from gpo_dspy.stopping import stop_reason
 from gpo_dspy.trajectory import Trajectory
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a search goes about it; the fields are arguments of :class:`~gpo_dspy.GPO`."""
-
-    direction: Direction
-    schedule: Schedule
-    evaluation: EvaluationMode
-    acceptance: Acceptance
-    candidates_per_step: int
-    failures: int
-    task_examples: int
-    batch_size: int
-    seed: int
-
-    @property
-    def blocks(self) -> tuple[int, ...] | None:
-        """The shared blocks of a race; None if every candidate sees the whole pool."""
-        if self.evaluation == "full":
-            return None
-        return BLOCKS if self.failures else (FIRST_BLOCK, *BLOCKS)
 
 
 class Search:

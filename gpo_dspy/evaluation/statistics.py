@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
-
-import numpy as np
+from statistics import fmean, pstdev
 
 Z95 = 1.959963984540054
 
@@ -38,7 +36,7 @@ def mean_estimate(scores: Sequence[float]) -> Estimate:
     Args:
         scores: In [0, 1], at least one.
     """
-    low, high = _wald(np.array([*scores, 0.0, 0.0, 1.0, 1.0]))
+    low, high = _wald([*scores, 0.0, 0.0, 1.0, 1.0])
     return Estimate(fmean(scores), max(low, 0.0), min(high, 1.0), len(scores))
 
 
@@ -55,13 +53,13 @@ def paired_difference(base: Sequence[float], new: Sequence[float]) -> Estimate:
         base: Scores in [0, 1].
         new: Scores in [0, 1] on the same examples in the same order.
     """
-    differences = np.subtract(new, base, dtype=float)
-    binary = np.isin([*base, *new], (0.0, 1.0)).all()
-    size = 1.0 if binary else float(np.abs(differences).max()) or 1.0
-    low, high = _wald(np.array([*differences, size, -size]))
-    return Estimate(float(differences.mean()), max(low, -1.0), min(high, 1.0), len(differences))
+    differences = [after - before for before, after in zip(base, new, strict=True)]
+    binary = {*base, *new} <= {0.0, 1.0}
+    size = 1.0 if binary else max(map(abs, differences)) or 1.0
+    low, high = _wald([*differences, size, -size])
+    return Estimate(fmean(differences), max(low, -1.0), min(high, 1.0), len(differences))
 
 
-def _wald(values: np.ndarray) -> tuple[float, float]:
-    half = Z95 * values.std() / math.sqrt(len(values))
-    return float(values.mean() - half), float(values.mean() + half)
+def _wald(values: Sequence[float]) -> tuple[float, float]:
+    mean, half = fmean(values), Z95 * pstdev(values) / math.sqrt(len(values))
+    return mean - half, mean + half

@@ -14,7 +14,9 @@ def wrong(results: Mapping[int, Evaluation]) -> list[int]:
     Args:
         results: What is known of a program, by example index.
     """
-    level = fmean(result.score for result in results.values()) if results else 0.0
+    scores = [result.score for result in results.values()]
+    # The mean of equal scores may be rounded to just below them.
+    level = max(fmean(scores), min(scores)) if scores else 0.0
     return [i for i, result in results.items() if result.score < 1.0 and result.score <= level]
 
 
@@ -41,8 +43,8 @@ def stratified_difference(
         indices: Examples that both were scored on; others do not count.
     """
     total = 0.0
-    for stratum in (wrong(incumbent), right(incumbent)):
-        seen = [index for index in indices if index in set(stratum)]
+    for stratum in (set(wrong(incumbent)), set(right(incumbent))):
+        seen = [index for index in indices if index in stratum]
         if seen:
             change = fmean(candidate[i].score - incumbent[i].score for i in seen)
             total += change * len(stratum) / len(incumbent)

@@ -1,0 +1,33 @@
+"""How a search goes about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpo_dspy.acceptance import Acceptance
+from gpo_dspy.direction import Direction
+from gpo_dspy.evaluation.race import BLOCKS, FIRST_BLOCK
+from gpo_dspy.plan import EvaluationMode
+from gpo_dspy.schedule import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The fields are arguments of :class:`~gpo_dspy.GPO`."""
+
+    direction: Direction
+    schedule: Schedule
+    evaluation: EvaluationMode
+    acceptance: Acceptance
+    candidates_per_step: int
+    failures: int
+    task_examples: int
+    batch_size: int
+    seed: int
+
+    @property
+    def blocks(self) -> tuple[int, ...] | None:
+        """The shared blocks of a race; None if every candidate sees the whole pool."""
+        if self.evaluation == "full":
+            return None
+        return BLOCKS if self.failures else (FIRST_BLOCK, *BLOCKS)
