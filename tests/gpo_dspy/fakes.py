@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -132,6 +132,32 @@ def toy_rewriter(prompted: Prompted) -> dict[str, str]:
 
 def toy_metric(example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> bool:
     return bool(example.answer == prediction.answer)
+
+
+def slow_difference(
+    candidate: Sequence[float],
+    incumbent: Sequence[float],
+    seen: Sequence[int],
+    known: Sequence[int],
+) -> float:
+    """Compare two programs, slowly: each known example stands for the mean change of its kind.
+
+    Args:
+        candidate: The candidate's score on every example.
+        incumbent: The incumbent's score on every example.
+        seen: Examples of the comparison.
+        known: Examples on which the incumbent is known.
+    """
+    mean = sum(incumbent[i] for i in known) / len(known)
+
+    def failed(index: int) -> bool:
+        return incumbent[index] < 1 and incumbent[index] <= mean + 1e-12
+
+    changes = []
+    for i in known:
+        alike = [j for j in seen if failed(j) == failed(i)]
+        changes.append(sum(candidate[j] - incumbent[j] for j in alike) / max(len(alike), 1))
+    return sum(changes) / len(known)
 
 
 class CountingMetric:

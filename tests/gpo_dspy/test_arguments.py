@@ -103,6 +103,16 @@ def test_every_documented_default_is_accepted() -> None:
     GPO(toy_metric, schedule=lambda step, steps, scores: 20)
 
 
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [("cosine", 25), ("linear", 25), ("warm_restarts", 25), ("plateau", 25), ("constant", 50)],
+)
+def test_a_schedule_by_name_runs_from_50_to_25_words(name: str, last: int) -> None:
+    schedule = GPO(toy_metric, schedule=name).settings.schedule
+    assert (schedule(1, 12), schedule(12, 12), schedule(99, 12)) == (50, last, last)
+    assert GPO(toy_metric).settings.schedule == GPO(toy_metric, schedule="cosine").settings.schedule
+
+
 def test_get_params_returns_what_was_given() -> None:
     lm = scripted_lm(toy_solver)
     params = GPO(toy_metric, prompt_model=lm, max_metric_calls=99, schedule="linear").get_params()

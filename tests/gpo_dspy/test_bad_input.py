@@ -8,6 +8,7 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy import lm15
 from fakes import (
     CountingMetric,
     Prompted,
@@ -165,7 +166,7 @@ def test_a_program_that_always_raises_is_told_after_few_calls() -> None:
         ("CURRENT", "REPEATED"),
         ("Answer. " * 6_250, "TOO_LONG"),  # 50,000 characters
         ("CURRENT Then write [[ ## answer ## ]].", "MARKER"),
-        ("No placeholder here.", "PLACEHOLDER_LOST"),
+        ("No placeholder here.", "NAME_LOST"),
     ],
 )
 @pytest.mark.parametrize("on_excess", ["clip", "drop", "accept"])
@@ -198,6 +199,20 @@ def test_a_prompt_model_that_cannot_be_parsed_ends_the_run_too() -> None:
     result: GPOResult = compiled.detailed_results
     assert set(result.fates) == {"UNPARSABLE"}
     assert result.stop_reason is StopReason.STALLED
+
+
+def test_a_prompt_model_that_refuses_every_request_ends_the_run_too() -> None:
+    def refusing(_: Prompted) -> str:
+        raise lm15.ContextLengthError("8192 tokens at most")
+
+    with dspy.context(lm=scripted_lm(toy_solver)):
+        compiled = toy_gpo(prompt_model=scripted_lm(refusing)).compile(
+            dspy.Predict(QA), trainset=TRAIN, valset=VAL
+        )
+    result: GPOResult = compiled.detailed_results
+    assert set(result.fates) == {"UNANSWERED"}
+    assert result.stop_reason is StopReason.STALLED
+    assert "the prompt model refused the request" in str(result)
 
 
 def test_one_useless_rewrite_does_not_spoil_the_step() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import dspy
+import numpy as np
 import pytest
 from fakes import toy_examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpo_dspy.data import assign_roles
+from gpo_dspy.data import Data, assign_roles
 
 
 @given(
@@ -80,6 +81,51 @@ def test_a_testset_that_the_search_would_see_too_is_refused() -> None:
     same = toy_examples(6)
     with pytest.raises(ValueError, match="testset"):
         assign_roles(same, toy_examples(4, start=100), same, holdout=0, seed=0)
+
+
+# --- the pool of a race --------------------------------------------------------------------------
+
+
+def _pool(*examples: dspy.Example, seed: int = 0) -> list[dspy.Example]:
+    half = len(examples) // 2
+    data = Data(examples, tuple(range(half)), tuple(range(half, len(examples))), ())
+    return [examples[index] for index in data.shuffled_pool(seed)]
+
+
+@given(
+    train=st.lists(st.integers(0, 9), min_size=1, max_size=12),
+    val=st.lists(st.integers(0, 9), min_size=1, max_size=12),
+    seed=st.integers(0, 3),
+)
+def test_equal_examples_are_in_the_pool_once(train: list[int], val: list[int], seed: int) -> None:
+    sets = [[toy_examples(1, start=i)[0] for i in chosen] for chosen in (train, val)]
+    data = assign_roles(*sets, None, holdout=0, seed=0)
+    pool = data.shuffled_pool(seed)
+    assert len(pool) == len({*train, *val})
+    assert {data.examples[i].question for i in pool} == {e.question for s in sets for e in s}
+    assert pool == data.shuffled_pool(seed)
+
+
+def test_the_pool_is_train_and_validation_in_an_order_of_the_seed() -> None:
+    data = assign_roles(toy_examples(10), toy_examples(10, 100), None, holdout=4, seed=0)
+    pools = [data.shuffled_pool(seed) for seed in range(5)]
+    for pool in pools:
+        assert sorted(pool) == sorted((*data.train, *data.validation))
+    assert len(set(pools)) == 5
+
+
+def test_what_only_looks_equal_stays() -> None:
+    def example(values: Any, label: Any) -> dspy.Example:
+        return dspy.Example(values=values, label=label).with_inputs("values")
+
+    number, text = example(1, "x"), example("1", "x")
+    assert len(_pool(number, text, example(1, "x"))) == 2
+    assert len(_pool(number, example(1, "y"))) == 2
+    long, other = np.zeros(5_000), np.zeros(5_000)
+    other[2_500] = 1.0  # both are written as "[0. 0. 0. ... 0. 0. 0.]"
+    assert len(_pool(example(long, "x"), example(other, "x"))) == 2
+    white, black = (dspy.Image(f"data:image/png;base64,{code * 8}") for code in ("//", "AA"))
+    assert len(_pool(example(white, "x"), example(black, "x"), example(white, "x"))) == 2
 
 
 @pytest.mark.parametrize(

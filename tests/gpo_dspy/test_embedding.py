@@ -154,7 +154,7 @@ class TestHashedNgrams:
             "print(hashlib.sha256(HashedNgrams()(['Sort 我们 คำ'])).hexdigest())"
         )
         runs = {
-            subprocess.run(  # noqa: S603 - our own code
+            subprocess.run(
                 [sys.executable, "-c", code],
                 env={**os.environ, "PYTHONHASHSEED": seed},
                 check=True,
@@ -376,7 +376,7 @@ def test_importing_loads_no_model_library() -> None:
         "import sys, gpo_dspy.embedding, gpo_dspy.trajectory;"
         "print({'torch', 'faiss', 'sentence_transformers', 'transformers'} & set(sys.modules))"
     )
-    run = subprocess.run(  # noqa: S603 - our own code
+    run = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
     assert run.stdout.strip() == "set()"

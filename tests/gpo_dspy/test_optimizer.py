@@ -35,7 +35,7 @@ from gpo_dspy import BackendUnavailable, Callback, GPOResult, StopReason
 from gpo_dspy.ledger import Usage
 from gpo_dspy.plan import AUTO_METRIC_CALLS, Plan, auto_metric_calls
 from gpo_dspy.program import instructions_of
-from gpo_dspy.state import RunState
+from gpo_dspy.state import Fate, RunState
 
 QA = "question -> answer"
 TRAIN, VAL = toy_examples(24), toy_examples(24, start=100)
@@ -146,7 +146,7 @@ def test_every_form_of_program_gets_better_and_the_student_stays(
     student = make()
     before = copy.deepcopy(student.dump_state())
     predictors = student.predictors()
-    compiled = _compile(student, max_metric_calls=300)
+    compiled = _compile(student, max_metric_calls=160)
     result: GPOResult = compiled.detailed_results
 
     assert student.dump_state() == before
@@ -160,6 +160,31 @@ def test_every_form_of_program_gets_better_and_the_student_stays(
         assert ours.lm is theirs.lm
         assert ours.demos == theirs.demos
         assert ours is not theirs
+
+
+def test_an_agents_rewrite_without_its_tools_is_refused() -> None:
+    def lookup(query: str) -> str:
+        """Look something up."""
+        return query
+
+    def rewriter(prompted: Prompted) -> Any:
+        forgetful = "variation 1 of" in prompted.fields["variation"]
+        return {"improved_prompt": "Alpha: answer."} if forgetful else toy_rewriter(prompted)
+
+    student = dspy.ReAct(QA, tools=[lookup])
+    compiled = _compile(student, prompt_model=scripted_lm(rewriter), max_metric_calls=150)
+    result: GPOResult = compiled.detailed_results
+    of_react = [record for record in result.records if record.predictor == "react"]
+    assert of_react
+    for record in of_react:
+        assert record.candidates[0].rewrite.fate is Fate.NAME_LOST
+        assert record.candidates[0].score is None
+    for predictor, kept in (("react", True), ("extract.predict", False)):
+        texts = {prompt.text for prompt in result.trajectories[predictor]}
+        assert all("lookup" in text and "finish" in text for text in texts) == kept
+    of_extract = [record for record in result.records if record.predictor == "extract.predict"]
+    assert all(r.candidates[0].rewrite.fate is not Fate.NAME_LOST for r in of_extract)
+    assert "lost a placeholder or a tool's name" in str(result)
 
 
 class Mood(pydantic.BaseModel):
@@ -378,6 +403,9 @@ def test_without_a_budget_it_is_light() -> None:
         def on_start(self, plan: Plan) -> None:
             plans.append(plan)
 
+        def on_metric_call(self, metric_calls: int, usage: Usage) -> None:
+            raise KeyboardInterrupt  # the plan is all that is asked for
+
     for student, lm in ((dspy.Predict(QA), toy_solver), (Chain(), _chain_solver)):
         _compile(student, scripted_lm(lm), max_metric_calls=None, callbacks=[Listener()])
     assert [plan.max_metric_calls for plan in plans] == [
@@ -392,6 +420,55 @@ def test_epochs_end_a_run() -> None:
     result = _compile(dspy.Predict(QA), epochs=2, batch_size=10).detailed_results
     assert len(result.records) <= 2 * 3
     assert result.stop_reason in (StopReason.EPOCHS, StopReason.PERFECT, StopReason.STALLED)
+
+
+def test_epochs_keep_examples_for_the_claim_and_pay_for_every_step() -> None:
+    rewriter = scripted_lm(
+        lambda p: {"improved_prompt": p.fields["current_prompt"] + " v" + p.fields["variation"][18]}
+    )
+    result = _compile(dspy.Predict(QA), epochs=2, prompt_model=rewriter).detailed_results
+    assert result.plan.holdout == len(VAL) // 2
+    assert result.claim.difference.n == result.plan.holdout
+    assert len(result.records) == 2 * 3
+    assert result.stop_reason is StopReason.EPOCHS
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_equal_examples_in_train_and_validation_are_paid_once(threads: int) -> None:
+    lm, twice = scripted_lm(toy_solver), [*toy_examples(6), *toy_examples(6)]
+    result = _compile(
+        dspy.Predict(QA),
+        lm,
+        trainset=twice,
+        valset=toy_examples(12),
+        holdout=False,
+        num_threads=threads,
+    ).detailed_results
+    paid = Counter((p.instruction, p.fields["question"]) for p in lm.engine.prompts)
+    assert set(paid.values()) == {1}
+    assert result.metric_calls == len(paid)
+    assert len({question for _, question in paid}) == 12
+    start = next(iter(result.trajectories["self"]))
+    assert start.evaluations <= 12, "each counts once in a score"
+
+
+def test_calls_before_the_first_step_are_known() -> None:
+    states: list[RunState] = []
+    before_the_first: list[int] = []
+
+    class Listener(Callback):
+        def on_step(self, state: RunState) -> None:
+            states.append(state)
+
+    lm = scripted_lm(toy_solver)
+
+    def rewriter(prompted: Prompted) -> Any:
+        before_the_first.append(len(lm.engine.prompts))
+        return toy_rewriter(prompted)
+
+    _compile(dspy.Predict(QA), lm, prompt_model=scripted_lm(rewriter), callbacks=[Listener()])
+    assert {state.calls_at_start for state in states} == {before_the_first[0]}
+    assert 0 < before_the_first[0] < states[0].records[0].metric_calls
 
 
 # --- determinism ---------------------------------------------------------------------------------
@@ -434,7 +511,7 @@ def test_the_same_seed_gives_the_same_run_at_any_number_of_threads(evaluation: s
 
 def test_another_seed_gives_another_run() -> None:
     stories = [
-        _story(_compile(dspy.Predict(QA), seed=seed, max_metric_calls=250).detailed_results)
+        _story(_compile(dspy.Predict(QA), seed=seed, max_metric_calls=120).detailed_results)
         for seed in range(3)
     ]
     assert len({json.dumps(story) for story in stories}) == 3
@@ -646,6 +723,75 @@ def test_a_backend_that_goes_away_leaves_what_is_done(who: str) -> None:
     assert instructions_of(error.program) == error.result.best
     assert len(error.result.records) == len(recorder.values("step"))
     assert recorder.values("end") == [error.result]
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_a_judge_that_goes_away_leaves_what_is_done(threads: int) -> None:
+    lock, answered = threading.Lock(), 0
+
+    def verdict(prompted: Prompted) -> Any:
+        nonlocal answered
+        with lock:
+            if answered >= 20:
+                raise lm15.ServerError("gone", status=503)
+            answered += 1
+        return {"verdict": "0"}
+
+    lm, judge = scripted_lm(toy_solver), scripted_lm(verdict)
+    ask = dspy.Predict("answer -> verdict: int")
+
+    def metric(example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> int:
+        with dspy.context(lm=judge):
+            return int(ask(answer=prediction.answer).verdict)
+
+    with pytest.raises(BackendUnavailable, match="did not answer") as raised:
+        _compile(dspy.Predict(QA), lm, metric=metric, num_threads=threads, max_metric_calls=300)
+    result = raised.value.result
+    assert result is not None
+    assert result.metric_calls == answered == 20
+    assert set(result.outcomes) == {"SCORED"}
+    assert len(lm.engine.prompts) <= 20 + threads, "the program was not asked again meanwhile"
+    paid = Counter((p.instruction, p.fields["question"]) for p in lm.engine.prompts)
+    assert set(paid.values()) == {1}
+
+
+def test_a_content_filter_on_one_example_is_counted_and_reported() -> None:
+    def solver(prompted: Prompted) -> Any:
+        if prompted.fields["question"] == TRAIN[3].question:
+            raise lm15.InvalidRequestError("content filter", status=400)
+        return toy_solver(prompted)
+
+    result = _compile(
+        dspy.Predict(QA), scripted_lm(solver), holdout=False, max_metric_calls=400
+    ).detailed_results
+    assert set(result.outcomes) == {"SCORED", "REFUSED"}
+    assert 0 < result.outcomes["REFUSED"] < result.outcomes["SCORED"]
+    assert f"{result.outcomes['REFUSED']} request refused" in str(result)
+    assert result.best_score > result.start_score
+
+
+@pytest.mark.parametrize(
+    ("error", "most_calls", "said"),
+    [
+        (lm15.InvalidRequestError("temperature must be 1", status=400), 12, "temperature must be"),
+        (lm15.UnsupportedModelError("no such model", status=404), 1, "no such model"),
+    ],
+)
+def test_a_backend_that_refuses_everything_ends_the_run_early(
+    error: Exception, most_calls: int, said: str
+) -> None:
+    def solver(prompted: Prompted) -> Any:
+        raise error
+
+    lm, prompt_model, student = scripted_lm(solver), scripted_lm(toy_rewriter), dspy.Predict(QA)
+    with pytest.raises(BackendUnavailable, match=said) as raised:
+        _compile(student, lm, prompt_model=prompt_model)
+    assert len(lm.engine.prompts) == most_calls
+    assert not prompt_model.engine.prompts
+    assert raised.value.result is not None
+    assert raised.value.program is not None
+    assert raised.value.result.stop_reason is StopReason.BACKEND
+    assert instructions_of(raised.value.program) == instructions_of(student)
 
 
 def test_an_error_without_a_result_is_told_too() -> None:

@@ -15,6 +15,7 @@ from gpo_dspy.program import (
     instructions_of,
     optimizable_predictors,
     replace_instruction,
+    tool_names,
     with_instructions,
 )
 
@@ -152,6 +153,34 @@ def test_replacing_leaves_the_others_alone() -> None:
     state = (("a", "1"), ("b", "2"))
     assert replace_instruction(state, {"b": "3"}) == (("a", "1"), ("b", "3"))
     assert state == (("a", "1"), ("b", "2"))
+
+
+def _agent() -> dspy.ReAct:
+    def find(query: str) -> str:
+        """Look something up."""
+        return query
+
+    def add(a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+    return dspy.ReAct(dspy.Signature("question -> answer", "Please find it out."), [find, add])
+
+
+def test_an_agents_tools_are_known_by_the_predictor_that_tells_of_them() -> None:
+    whole = dspy.Module()
+    whole.agent, whole.other = _agent(), dspy.Predict("question -> answer")
+    for program, prefix in ((whole, "agent."), (_agent(), "")):
+        assert tool_names(program, f"{prefix}react") == {"find", "add", "finish"}
+        # "Please find it out." has the name of a tool in it by chance.
+        assert tool_names(program, f"{prefix}extract.predict") == set()
+    assert tool_names(whole, "other") == set()
+
+
+def test_what_else_is_called_tools_is_none() -> None:
+    program = Pair()
+    program.tools = ["hammer"]
+    assert tool_names(program, "first") == set()
 
 
 def test_a_predictor_is_described_with_its_fields_and_its_place() -> None:

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from gpo_dspy.edits import words_changed
 from gpo_dspy.errors import BackendUnavailable
-from gpo_dspy.guards import length_limit
+from gpo_dspy.guards import Guard
 from gpo_dspy.meta_prompt import MetaPrompt
 from gpo_dspy.rewriter import Rewriter, unwrap
 from gpo_dspy.state import Fate, Rewrite, ScoredPrompt
 
 START = "Sort the words."
+GUARD = Guard(START)
 LONG = "Sort the words one by one. Compare whole words. Keep every copy. Answer in one line."
 
 
@@ -40,7 +41,7 @@ def _rewriter(*answers: str | Mapping[str, str], **options: Any) -> Rewriter:
 
 
 def _write(*answers: str | Mapping[str, str], words: int = 5, **options: Any) -> Rewrite:
-    return _rewriter(*answers, **options).write([_request(words)], start=START)[0]
+    return _rewriter(*answers, **options).write([_request(words)], guard=GUARD)[0]
 
 
 def _asked(rewriter: Rewriter) -> Sequence[Prompted]:
@@ -55,7 +56,7 @@ def test_within_the_budget_it_is_kept() -> None:
 
 def test_over_the_budget_it_is_sent_back_once_with_its_count() -> None:
     rewriter = _rewriter(LONG, "Sort all words.")
-    (rewrite,) = rewriter.write([_request()], start=START)
+    (rewrite,) = rewriter.write([_request()], guard=GUARD)
     assert rewrite.fate is Fate.SHORTENED
     assert rewrite.text == "Sort all words."
     assert rewrite.words_proposed == words_changed(START, LONG) > 5
@@ -68,22 +69,28 @@ def test_over_the_budget_it_is_sent_back_once_with_its_count() -> None:
 
 def test_still_over_it_is_clipped_to_the_budget() -> None:
     rewriter = _rewriter(LONG)
-    (rewrite,) = rewriter.write([_request()], start=START)
+    (rewrite,) = rewriter.write([_request()], guard=GUARD)
     assert rewrite.fate is Fate.CLIPPED
     assert 0 < words_changed(START, rewrite.text) == rewrite.words_changed <= 5
     assert len(_asked(rewriter)) == 2
 
 
-def test_what_cannot_be_clipped_to_anything_new_is_a_repeat() -> None:
+def test_what_cannot_be_clipped_to_anything_new_is_dropped() -> None:
     unsplittable = "One very long sentence about many other things without any stop"
     rewrite = _write(unsplittable, words=1)
-    assert rewrite.fate is Fate.REPEATED
-    assert rewrite.text == START
+    assert rewrite.fate is Fate.DROPPED
+    assert rewrite.text == unsplittable, "what was dropped, not what it would have replaced"
+    assert rewrite.words_changed == rewrite.words_proposed == words_changed(START, unsplittable)
+
+
+def test_a_change_of_punctuation_alone_is_kept_and_costs_no_words() -> None:
+    rewrite = _write("Sort the words!")
+    assert rewrite == Rewrite("Sort the words!", Fate.KEPT, 5, 0, 0)
 
 
 def test_still_over_it_is_dropped_on_request() -> None:
     rewriter = _rewriter(LONG, on_excess="drop")
-    (rewrite,) = rewriter.write([_request()], start=START)
+    (rewrite,) = rewriter.write([_request()], guard=GUARD)
     assert rewrite.fate is Fate.DROPPED
     assert not rewrite.fate.usable
     assert len(_asked(rewriter)) == 2
@@ -91,7 +98,7 @@ def test_still_over_it_is_dropped_on_request() -> None:
 
 def test_the_paper_requests_the_budget_and_takes_what_comes() -> None:
     rewriter = _rewriter(LONG, on_excess="accept")
-    (rewrite,) = rewriter.write([_request()], start=START)
+    (rewrite,) = rewriter.write([_request()], guard=GUARD)
     assert (rewrite.text, rewrite.fate) == (LONG, Fate.OVER_BUDGET)
     assert rewrite.fate.usable
     assert len(_asked(rewriter)) == 1
@@ -109,40 +116,65 @@ def test_a_useless_second_answer_falls_back_to_clipping_the_first() -> None:
         ("---", Fate.EMPTY),
         ("``````", Fate.EMPTY),
         (START, Fate.REPEATED),
-        ("Sort the words!", Fate.REPEATED),
         ("Sort by [[ ## answer ## ]].", Fate.MARKER),
         ("word " * 10_000, Fate.TOO_LONG),
     ],
 )
 def test_unusable_answers_are_named_and_not_asked_for_again(answer: str, fate: Fate) -> None:
     rewriter = _rewriter({"improved_prompt": answer})
-    (rewrite,) = rewriter.write([_request()], start=START)
+    (rewrite,) = rewriter.write([_request()], guard=GUARD)
     assert rewrite.fate is fate
     assert not rewrite.fate.usable
     # DSPy itself asks again, in JSON, where a marker cuts the answer short.
     assert len(_asked(rewriter)) <= 2
-    assert len(rewrite.text) <= length_limit(START)
+    assert len(rewrite.text) <= GUARD.length_limit
 
 
 def test_a_lost_placeholder_is_refused() -> None:
     rewriter = _rewriter("Answer briefly.")
-    (rewrite,) = rewriter.write([_request()], start="Answer {question}.")
-    assert rewrite.fate is Fate.PLACEHOLDER_LOST
+    (rewrite,) = rewriter.write([_request()], guard=Guard("Answer {question}."))
+    assert rewrite.fate is Fate.NAME_LOST
 
 
 def test_an_unparsable_reply_is_counted_not_guessed_at() -> None:
     rewriter = Rewriter(scripted_lm(lambda _: "Here is my idea: sort."), patience=NO_WAITING)
-    (rewrite,) = rewriter.write([_request()], start=START)
+    (rewrite,) = rewriter.write([_request()], guard=GUARD)
     assert rewrite.fate is Fate.UNPARSABLE
     assert rewrite.text == ""
 
 
-def test_a_request_too_long_for_the_prompt_model_costs_the_rewrite_not_the_run() -> None:
-    def reply(_: Prompted) -> str:
-        raise lm15.ContextLengthError("8192 tokens at most")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (lm15.ContextLengthError("8192 tokens at most"), "8192 tokens at most"),
+        (lm15.InvalidRequestError("flagged by the filter", status=400), "flagged by the filter"),
+    ],
+)
+def test_a_request_the_prompt_model_refuses_costs_the_rewrite_not_the_run(
+    error: Exception, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def reply(prompted: Prompted) -> Mapping[str, str]:
+        if "variation 2 of" in prompted.fields["variation"]:
+            raise error
+        return {"improved_prompt": "Sort all words."}
 
     rewriter = Rewriter(scripted_lm(reply), patience=NO_WAITING)
-    assert not rewriter.write([_request()], start=START)[0].fate.usable
+    rewrites = rewriter.write([_request(number=n) for n in (1, 2, 3)], guard=GUARD)
+    assert [rewrite.fate for rewrite in rewrites] == [Fate.KEPT, Fate.UNANSWERED, Fate.KEPT]
+    assert rewrites[1] == Rewrite("", Fate.UNANSWERED, 5)
+    assert not Fate.UNANSWERED.usable
+    assert "No rewrite: " in caplog.text
+    assert said in caplog.text
+
+
+def test_a_second_request_that_is_refused_falls_back_to_clipping() -> None:
+    def reply(prompted: Prompted) -> Mapping[str, str]:
+        if "too_long" in prompted.fields:
+            raise lm15.ContextLengthError("8192 tokens at most")
+        return {"improved_prompt": LONG}
+
+    rewriter = Rewriter(scripted_lm(reply), patience=NO_WAITING)
+    assert rewriter.write([_request()], guard=GUARD)[0].fate is Fate.CLIPPED
 
 
 def test_a_prompt_model_that_stays_away_stops_the_run() -> None:
@@ -154,7 +186,7 @@ def test_a_prompt_model_that_stays_away_stops_the_run() -> None:
 
     rewriter = Rewriter(scripted_lm(reply), patience=NO_WAITING)
     with pytest.raises(BackendUnavailable, match="did not answer in 3 tries"):
-        rewriter.write([_request()], start=START)
+        rewriter.write([_request()], guard=GUARD)
     assert len(calls) == NO_WAITING.attempts
 
 
@@ -162,7 +194,7 @@ def test_a_prompt_model_that_stays_away_stops_the_run() -> None:
 def test_rewrites_come_in_the_order_of_the_requests(threads: int) -> None:
     lm = scripted_lm(lambda p: {"improved_prompt": f"{START} {p.fields['variation'].split()[3]}"})
     rewriter = Rewriter(lm, num_threads=threads, patience=NO_WAITING)
-    rewrites = rewriter.write([_request(number=n) for n in range(1, 5)], start=START)
+    rewrites = rewriter.write([_request(number=n) for n in range(1, 5)], guard=GUARD)
     assert [rewrite.text for rewrite in rewrites] == [f"{START} {n}" for n in range(1, 5)]
     assert rewriter.ledger.usage.lm_calls == 4
 
@@ -182,7 +214,8 @@ def test_what_is_usable_keeps_the_budget(answer: str, words: int, on_excess: str
     rewrite = _write({"improved_prompt": f"Sort {answer}"}, words=words, on_excess=on_excess)
     assert rewrite.words_allowed == words
     if rewrite.fate.usable:
-        assert 1 <= words_changed(START, rewrite.text) == rewrite.words_changed <= words
+        assert words_changed(START, rewrite.text) == rewrite.words_changed <= words
+        assert rewrite.text != START
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import math
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -44,7 +45,8 @@ def _run(
 ) -> list[Evaluation]:
     runner = Runner(Metric(metric), threads, patience)
     with dspy.context(lm=scripted_lm(reply)):
-        return list(runner.run([Job(program, example) for example in examples or [EXAMPLE]]))
+        found = dict(runner.run([Job(program, example) for example in examples or [EXAMPLE]]))
+    return [found[position] for position in range(len(found))]
 
 
 def _raising(error: Exception) -> Callable[..., Any]:
@@ -94,9 +96,15 @@ class _Program(dspy.Module):
         ),
         (
             {"reply": _raising(lm15.ContextLengthError("8192 tokens at most"))},
-            Outcome.PROGRAM_ERROR,
+            Outcome.REFUSED,
             0.0,
-            "8192 tokens",
+            "The LM refused the request: 8192 tokens at most",
+        ),
+        (
+            {"reply": _raising(lm15.InvalidRequestError("content filter", status=400))},
+            Outcome.REFUSED,
+            0.0,
+            "The LM refused the request: content filter",
         ),
     ],
 )
@@ -208,7 +216,6 @@ REFUSED = [
     lm15.AuthError("bad key", status=401),
     lm15.BillingError("no credit", status=402),
     lm15.UnsupportedModelError("no such model", status=404),
-    lm15.InvalidRequestError("temperature must be 1", status=400),
     RuntimeError("a bug in the engine"),
 ]
 
@@ -256,6 +263,67 @@ def test_a_refusal_ends_the_run_at_once(error: Exception) -> None:
     assert str(error).splitlines()[0].split(" (HTTP")[0] in str(raised.value)
     assert "\n" not in str(raised.value)
     assert len(tries) == 1
+
+
+def test_a_request_refused_on_one_example_does_not_disturb_the_others() -> None:
+    def reply(prompted: Prompted) -> Any:
+        if prompted.fields["question"].startswith("item 3 "):
+            raise lm15.InvalidRequestError("content filter: violence", status=400)
+        return {"answer": prompted.fields["question"].replace("item", "right")[:7]}
+
+    tries: list[str] = []
+
+    def counted(prompted: Prompted) -> Any:
+        tries.append(prompted.fields["question"])
+        return reply(prompted)
+
+    found = _run(reply=counted, examples=toy_examples(6), threads=3)
+    assert [e.outcome for e in found] == [
+        Outcome.REFUSED if i == 3 else Outcome.SCORED for i in range(6)
+    ]
+    assert [e.score for e in found] == [0.0 if i == 3 else 1.0 for i in range(6)]
+    assert "content filter: violence" in found[3].feedback
+    assert len(tries) == len(set(tries)) == 6, "a refused request is not asked again"
+
+
+def test_a_judge_that_refuses_is_the_metrics_failure() -> None:
+    judge = scripted_lm(_raising(lm15.InvalidRequestError("content filter", status=400)))
+
+    def metric(example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> float:
+        with dspy.context(lm=judge):
+            return float(QA(question="Is it right?").answer)
+
+    (evaluation,) = _run(metric=metric)
+    assert evaluation.outcome is Outcome.METRIC_ERROR
+    assert "content filter" in evaluation.feedback
+    assert evaluation.prediction.answer == "wrong", "the prompt model sees what was answered"
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_while_a_judge_is_away_the_program_does_not_pay_again(threads: int) -> None:
+    program = scripted_lm(toy_solver)
+    away: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def flaky(prompted: Prompted) -> Any:
+        with lock:
+            away[prompted.fields["question"]] += 1
+            if away[prompted.fields["question"]] < 3:
+                raise lm15.ServerError("busy", status=503)
+        return {"answer": "0.5"}
+
+    judge = scripted_lm(flaky)
+
+    def metric(example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> float:
+        with dspy.context(lm=judge):
+            return float(QA(question=example.question).answer)
+
+    jobs = [Job(QA, example) for example in toy_examples(10)]
+    with dspy.context(lm=program):
+        found = dict(Runner(Metric(metric), threads, NO_WAITING).run(jobs))
+    assert [found[i].score for i in range(10)] == [0.5] * 10
+    assert len(program.engine.prompts) == 10
+    assert len(judge.engine.prompts) == 30
 
 
 @pytest.mark.parametrize("error", [AWAY[1], REFUSED[0]], ids=_name)
@@ -307,7 +375,7 @@ def test_the_backends_wish_to_wait_is_heard_up_to_a_bound(
 
 
 @pytest.mark.parametrize("threads", [1, 16])
-def test_results_come_in_example_order(threads: int) -> None:
+def test_results_are_told_with_their_position(threads: int) -> None:
     rng = random.Random(1)
     naps = {e.question: rng.random() / 100 for e in toy_examples(30)}
 
@@ -386,7 +454,8 @@ def _run_over_http(api_base: str) -> Evaluation:
         timeout=10,
     )
     with dspy.context(lm=lm):
-        return next(Runner(Metric(toy_metric), 1, NO_WAITING).run([Job(QA, EXAMPLE)]))
+        ((_, evaluation),) = Runner(Metric(toy_metric), 1, NO_WAITING).run([Job(QA, EXAMPLE)])
+    return evaluation
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, None])

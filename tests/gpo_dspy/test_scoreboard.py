@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,12 +16,14 @@ from fakes import NO_WAITING, Prompted, scripted_lm, toy_examples, toy_metric, t
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpo_dspy.budget import BudgetSpent
 from gpo_dspy.errors import BackendUnavailable
 from gpo_dspy.evaluation.metric import Metric
 from gpo_dspy.evaluation.runner import Outcome, Runner
 from gpo_dspy.evaluation.scoreboard import BudgetExceeded, Scoreboard
 from gpo_dspy.ledger import Ledger
 from gpo_dspy.program import Instructions
+from gpo_dspy.state import StopReason
 
 EXAMPLES = toy_examples(12)
 
@@ -34,12 +37,13 @@ def _board(
     *,
     reply: Callable[[Prompted], Any] = toy_solver,
     threads: int = 1,
+    gate: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> tuple[Scoreboard, dspy.LM]:
     lm = scripted_lm(reply)
     student = dspy.Predict("question -> answer")
     student.lm = lm
-    runner = Runner(Metric(toy_metric), threads, NO_WAITING)
+    runner = Runner(Metric(toy_metric), threads, NO_WAITING, gate)
     return Scoreboard(student, EXAMPLES, runner, limit, Ledger(), **options), lm
 
 
@@ -107,8 +111,9 @@ def test_timing_changes_nothing(threads: int) -> None:
 
     board, _ = _board(reply=slow, threads=threads)
     board.evaluate((_state(t), index) for index in range(12) for t in ("alpha", "beta", "none"))
-    assert list(board.results(_state("alpha"))) == list(range(12))
+    assert sorted(board.results(_state("alpha"))) == list(range(12))
     assert board.scores(_state("alpha"), range(12)) == [1, 0, 0, 0] * 3
+    assert board.scores(_state("beta"), range(12)) == [0, 1, 0, 0] * 3
 
 
 def test_every_metric_call_is_told_with_its_number() -> None:
@@ -138,6 +143,91 @@ def test_what_was_finished_before_an_outage_is_kept_and_not_paid_again() -> None
     assert board.metric_calls == 12
     del lm.engine.prompts[6 : 6 + NO_WAITING.attempts]  # those that were not answered
     assert set(_paid(lm).values()) == {1}
+
+
+@pytest.mark.parametrize("failing", range(0, 12, 3))
+@pytest.mark.parametrize(
+    "error", [lm15.AuthError("bad key", status=401), KeyboardInterrupt()], ids=["401", "interrupt"]
+)
+def test_with_eight_threads_nothing_is_lost_or_paid_twice(
+    failing: int, error: BaseException
+) -> None:
+    broken = True
+    answered: Counter[str] = Counter()
+    lock = threading.Lock()
+    rng = random.Random(failing)
+
+    def reply(prompted: Prompted) -> Any:
+        time.sleep(rng.random() / 50)
+        question = prompted.fields["question"]
+        if broken and question.startswith(f"item {failing} "):
+            raise error
+        with lock:
+            answered[question] += 1
+        return toy_solver(prompted)
+
+    told: list[int] = []
+    board, _ = _board(reply=reply, threads=8, on_result=lambda: told.append(board.metric_calls))
+    pairs = [(_state("alpha"), index) for index in range(12)]
+    before = set(threading.enumerate())
+    with pytest.raises((BackendUnavailable, KeyboardInterrupt)):
+        board.evaluate(pairs)
+    known = set(board.results(_state("alpha")))
+    assert told == list(range(1, len(known) + 1))
+    assert board.metric_calls == sum(board.outcomes.values()) == len(known)
+    assert failing not in known
+    if isinstance(error, Exception):
+        assert {EXAMPLES[index].question for index in known} == set(answered)
+    for thread in set(threading.enumerate()) - before:  # an interrupt does not wait for them
+        thread.join(10)
+    abandoned = set(answered) - {EXAMPLES[index].question for index in known}
+    assert len(abandoned) <= (0 if isinstance(error, Exception) else 8), "at most those under way"
+
+    broken = False
+    board.evaluate(pairs)
+    assert board.metric_calls == 12
+    assert set(board.outcomes) == {Outcome.SCORED}
+    assert {question for question, paid in answered.items() if paid > 1} == abandoned
+    assert board.scores(_state("alpha"), range(12)) == [1, 0, 0, 0] * 3
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_what_is_under_way_when_a_limit_is_reached_is_paid_and_kept(threads: int) -> None:
+    passed, lock = 0, threading.Lock()
+
+    def gate() -> None:
+        nonlocal passed
+        with lock:
+            if passed == 9:
+                raise BudgetSpent(StopReason.COST)
+            passed += 1
+
+    def slow(prompted: Prompted) -> Any:
+        time.sleep(0.02)
+        return toy_solver(prompted)
+
+    board, lm = _board(reply=slow, threads=threads, gate=gate)
+    with pytest.raises(BudgetSpent):
+        board.evaluate((_state(text), i) for text in ("alpha", "beta") for i in range(12))
+    assert board.metric_calls == len(lm.engine.prompts) == 9
+
+
+def test_an_interrupt_between_two_results_keeps_what_was_told() -> None:
+    def interrupt() -> None:
+        if board.metric_calls == 7:
+            raise KeyboardInterrupt
+
+    board, lm = _board(threads=8, on_result=interrupt)
+    pairs = [(_state(text), index) for text in ("alpha", "beta") for index in range(12)]
+    with pytest.raises(KeyboardInterrupt):
+        board.evaluate(pairs)
+    assert board.metric_calls == sum(board.outcomes.values()) == 7
+    known = {(s, i) for s in (_state("alpha"), _state("beta")) for i in board.results(s)}
+    assert len(known) == 7
+    board.evaluate(pairs)
+    assert board.metric_calls == 24
+    paid = _paid(lm)
+    assert {paid[dict(state)["self"], EXAMPLES[index].question] for state, index in known} == {1}
 
 
 def test_more_programs_than_are_kept_at_hand() -> None:

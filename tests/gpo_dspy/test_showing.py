@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_dspy.evaluation.runner import Evaluation, Outcome, PredictorCall
-from gpo_dspy.failures import deal, failed_examples, show_example, show_failure, successes
+from gpo_dspy.showing import deal, failures_through, show_example, show_failure
 
 EXAMPLE = dspy.Example(question="2 + 2", answer="4").with_inputs("question")
 
@@ -30,22 +30,18 @@ def test_only_what_went_through_the_predictor_is_held_against_it() -> None:
         3: _evaluation(1.0, "answer"),
         4: _evaluation(0.1, "answer"),
     }
-    assert failed_examples(results, "answer") == [1, 4]
-    assert failed_examples(results, "plan") == [1, 2]
+    assert failures_through(results, "answer") == [1, 4]
+    assert failures_through(results, "plan") == [1, 2]
 
 
-def test_partial_scores_are_wrong_up_to_the_mean_and_right_above_it() -> None:
+def test_partial_scores_are_failures_up_to_the_mean() -> None:
     results = {i: _evaluation(score, "plan") for i, score in enumerate([0.2, 0.3, 0.8, 0.9, 1.0])}
-    assert failed_examples(results, "plan") == [0, 1]
-    assert successes(results) == [2, 3, 4]
-    level = {i: _evaluation(0.5, "plan") for i in range(3)}
-    assert failed_examples(level, "plan") == [0, 1, 2]
-    assert successes(level) == []
+    assert failures_through(results, "plan") == [0, 1]
 
 
 def test_without_any_trace_of_the_predictor_all_failures_count() -> None:
-    assert failed_examples({1: _evaluation(0.0, "plan"), 2: _evaluation(0.0)}, "other") == [1, 2]
-    assert failed_examples({1: _evaluation(1.0, "plan")}, "plan") == []
+    assert failures_through({1: _evaluation(0.0, "plan"), 2: _evaluation(0.0)}, "other") == [1, 2]
+    assert failures_through({1: _evaluation(1.0, "plan")}, "plan") == []
 
 
 @given(

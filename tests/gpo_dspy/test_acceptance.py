@@ -1,0 +1,101 @@
+"""Which candidate becomes current, and when no further step is made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gpo_dspy.acceptance import choose
+from gpo_dspy.evaluation.race import BLOCKS, Standing
+from gpo_dspy.plan import Plan
+from gpo_dspy.program import Instructions
+from gpo_dspy.state import Candidate, Fate, Rewrite, RunState, StepRecord, StopReason
+from gpo_dspy.stopping import STALLED_AFTER, stop_reason
+
+START: Instructions = (("self", "start"),)
+ENOUGH = BLOCKS[0]
+
+
+def _standings(*found: tuple[float, float, int]) -> dict[Instructions, Standing]:
+    return {
+        (("self", f"candidate {i}"),): Standing(difference, score, evaluations, 1)
+        for i, (difference, score, evaluations) in enumerate(found)
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "pool", "chosen"),
+    [
+        ([], 40, None),
+        ([(0.1, 0.6, ENOUGH), (0.3, 0.8, 4)], 40, 0),
+        ([(0.0, 0.5, ENOUGH)], 40, None),
+        ([(-0.1, 0.4, ENOUGH)], 40, None),
+        ([(0.5, 0.9, ENOUGH - 1)], 40, None),
+        ([(0.5, 0.9, 5)], 5, 0),
+    ],
+)
+def test_an_improvement_is_one_on_enough_shared_examples(
+    found: list[tuple[float, float, int]], pool: int, chosen: int | None
+) -> None:
+    standings = _standings(*found)
+    expected = None if chosen is None else list(standings)[chosen]
+    assert choose("improvement", standings, pool) == expected
+
+
+def test_the_papers_rule_takes_the_best_even_if_it_is_worse() -> None:
+    standings = _standings((-0.3, 0.2, 8), (-0.1, 0.4, 8), (-0.1, 0.4, 8))
+    assert choose("best_new", standings, 8) == list(standings)[1]
+    assert choose("best_new", {}, 8) is None
+
+
+# --- stopping ------------------------------------------------------------------------------------
+
+PLAN = Plan(400, 10, 20, 4, 20, 20, 10, first_round=16)
+
+
+def _record(step: int, *scores: float | None) -> StepRecord:
+    candidates = tuple(Candidate(Rewrite("x", Fate.KEPT, 5), score) for score in scores)
+    return StepRecord(step, "self", 5, (), candidates, None, 0.5, 10)
+
+
+def _state(*steps: tuple[float | None, ...]) -> RunState:
+    records = tuple(_record(number, *scores) for number, scores in enumerate(steps, start=1))
+    return RunState(START, START, 0.5, (START,), records=records)
+
+
+@pytest.mark.parametrize(
+    ("steps", "options", "reason"),
+    [
+        (0, {}, None),
+        (0, {"metric_calls_left": 16}, None),
+        (0, {"metric_calls_left": 15}, StopReason.METRIC_CALLS),
+        (0, {"perfect": True}, StopReason.PERFECT),
+        (0, {"perfect": True, "metric_calls_left": 0}, StopReason.PERFECT),
+        (19, {}, None),
+        (20, {}, StopReason.EPOCHS),
+        (20, {"perfect": True}, StopReason.EPOCHS),
+    ],
+)
+def test_a_run_stops_for_a_reason(
+    steps: int, options: dict[str, Any], reason: StopReason | None
+) -> None:
+    state = _state(*[(0.5, None)] * steps)
+    arguments = {"metric_calls_left": 100, "perfect": False} | options
+    assert stop_reason(state, PLAN, **arguments) is reason
+    if reason is StopReason.EPOCHS:
+        unlimited = replace(PLAN, max_steps=None)
+        assert stop_reason(state, unlimited, **arguments) is not StopReason.EPOCHS
+
+
+def test_steps_without_anything_new_stall_a_run_only_in_a_row() -> None:
+    dry, fresh = (None, None), (None, 0.4)
+
+    def reason(*steps: tuple[float | None, ...]) -> StopReason | None:
+        return stop_reason(_state(*steps), PLAN, metric_calls_left=100, perfect=False)
+
+    assert reason(*[dry] * (STALLED_AFTER - 1)) is None
+    assert reason(*[dry] * STALLED_AFTER) is StopReason.STALLED
+    assert reason(fresh, *[dry] * STALLED_AFTER) is StopReason.STALLED
+    assert reason(*[dry] * 2, fresh, *[dry] * (STALLED_AFTER - 1)) is None
