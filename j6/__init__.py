@@ -24,6 +24,7 @@ except ImportError as error:
 
 from j6.blocks import BlockGeometry, block_geometry
 from j6.components import COMPONENT_NAMES, J6Components, SixScores, decompose
+from j6.soft_prompt import PromptedInputs, SoftPrompt, SoftPromptConfig, system_length
 from j6.update import J6Step, J6Update
 
 __all__ = [
@@ -32,7 +33,11 @@ __all__ = [
     "J6Components",
     "J6Step",
     "J6Update",
+    "PromptedInputs",
     "SixScores",
+    "SoftPrompt",
+    "SoftPromptConfig",
     "block_geometry",
     "decompose",
+    "system_length",
 ]

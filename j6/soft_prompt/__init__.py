@@ -1,0 +1,7 @@
+"""Soft prompts with hidden-layer insertions, for any Hugging Face causal language model."""
+
+from j6.soft_prompt.config import SoftPromptConfig
+from j6.soft_prompt.module import SoftPrompt
+from j6.soft_prompt.placement import PromptedInputs, system_length
+
+__all__ = ["PromptedInputs", "SoftPrompt", "SoftPromptConfig", "system_length"]

@@ -1,0 +1,314 @@
+"""The soft prompt: trained vectors w and h, and how they run with a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from j6.soft_prompt.anatomy import Anatomy
+from j6.soft_prompt.attachment import Attachment, Insertion
+from j6.soft_prompt.config import SoftPromptConfig
+from j6.soft_prompt.initial import InitialPrompt, initial_prompt
+from j6.soft_prompt.placement import (
+    PromptedInputs,
+    check_place,
+    default_place,
+    insert_tokens,
+    pad_left,
+)
+
+
+class Leaves(NamedTuple):
+    """The trained vectors, in units of the local activations' size.
+
+    Attributes:
+        h: Hidden-layer insertions, shape ``[L, n, d]``; ``[L, B, n, d]`` with a copy per example.
+        w: Embedding modification, shape ``[n, d]``; ``[B, n, d]`` with a copy per example.
+    """
+
+    h: Tensor
+    w: Tensor
+
+
+class SoftPrompt(nn.Module):
+    """n virtual tokens w in embedding space and vectors h added to the residual stream there.
+
+    Attach it to a Hugging Face causal language model; the model is reached through forward hooks
+    and ``inputs_embeds`` only, and is left as it was by :meth:`detach`. While attached, calling
+    the soft prompt or the model itself runs with the prompt in; generation goes through
+    :meth:`generate`. The parameters are float32 and are cast to the model's dtype where they
+    enter it. Only w and h are parameters of this module; freezing the model is the caller's.
+
+    >>> soft_prompt = SoftPrompt.for_model(model, SoftPromptConfig(n_tokens=8))  # doctest: +SKIP
+    >>> with soft_prompt.attached(model):                                       # doctest: +SKIP
+    ...     logits = soft_prompt(input_ids, attention_mask).logits
+
+    Args:
+        config: Shape and place of the prompt, with ``layers`` resolved.
+        start: Initial values and scales.
+    """
+
+    base: Tensor
+    w_scale: Tensor
+    h_scale: Tensor
+
+    def __init__(self, config: SoftPromptConfig, start: InitialPrompt) -> None:
+        super().__init__()
+        self.config = config
+        self.w = nn.Parameter(start.w.clone())  # [n, d]
+        n_layers = start.h_scale.shape[0]
+        self.h = nn.Parameter(start.w.new_zeros(n_layers, *start.w.shape))  # [L, n, d]
+        self.register_buffer("base", start.base.clone())
+        self.register_buffer("w_scale", start.w_scale.clone())
+        self.register_buffer("h_scale", start.h_scale.clone())
+        self._attachment: Attachment | None = None
+        self._anatomy: Anatomy | None = None
+
+    @classmethod
+    def for_model(
+        cls, model: nn.Module, config: SoftPromptConfig | None = None, tokenizer: Any = None
+    ) -> SoftPrompt:
+        """Make a soft prompt for a model; it is not attached yet.
+
+        Args:
+            model: A Hugging Face causal language model.
+            config: What the prompt looks like; by default ``SoftPromptConfig()``.
+            tokenizer: The model's tokenizer, needed where the prompt starts from a text.
+
+        Returns:
+            The soft prompt, with h at 0.
+
+        Raises:
+            TypeError: If the model cannot take a soft prompt.
+            ValueError: If the configuration does not fit the model.
+        """
+        config = config or SoftPromptConfig()
+        anatomy = Anatomy.of(model)
+        layers = anatomy.resolve_layers(config.layers)
+        start = initial_prompt(model, anatomy, config, layers, tokenizer)
+        return cls(replace(config, layers=layers, n_tokens=len(start.w)), start)
+
+    @property
+    def n_tokens(self) -> int:
+        """Number n of virtual tokens."""
+        return self.w.shape[0]
+
+    @property
+    def virtual_embeds(self) -> Tensor:
+        """Embeddings of the virtual tokens as the model sees them, float32, shape ``[n, d]``."""
+        return self.base + self.w * self.w_scale
+
+    def leaves(self) -> Leaves:
+        """The parameters as the values that gradients are taken of."""
+        return Leaves(self.h, self.w)
+
+    def attach(self, model: nn.Module) -> SoftPrompt:
+        """Put the prompt into a model, until :meth:`detach`.
+
+        Args:
+            model: The model it was made for.
+
+        Returns:
+            The soft prompt itself.
+
+        Raises:
+            RuntimeError: If the prompt is attached already.
+            ValueError: If the model does not fit.
+        """
+        if self._attachment is not None:
+            msg = "the soft prompt is attached to a model already: call detach() first"
+            raise RuntimeError(msg)
+        anatomy = Anatomy.of(model)
+        layers = anatomy.resolve_layers(self.config.layers)
+        if anatomy.width != self.w.shape[1]:
+            msg = (
+                f"the soft prompt has width {self.w.shape[1]} but {type(model).__name__} has "
+                f"{anatomy.width}: make one for this model with SoftPrompt.for_model"
+            )
+            raise ValueError(msg)
+        self._anatomy = anatomy
+        self._attachment = Attachment(
+            model, [anatomy.layers[layer] for layer in layers], self._rewrite
+        )
+        return self
+
+    def detach(self) -> None:
+        """Take the prompt out of its model; without effect when not attached."""
+        if self._attachment is not None:
+            self._attachment.remove()
+        self._attachment = self._anatomy = None
+
+    @contextmanager
+    def attached(self, model: nn.Module) -> Iterator[SoftPrompt]:
+        """Attach for the length of a ``with`` block."""
+        self.attach(model)
+        try:
+            yield self
+        finally:
+            self.detach()
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Within this context the attached model runs without the prompt."""
+        with self._attached_to().disabled():
+            yield
+
+    def insert(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        insert_at: Tensor | None = None,
+        leaves: Leaves | None = None,
+    ) -> PromptedInputs:
+        """Embed a batch and put the virtual tokens in.
+
+        Args:
+            input_ids: Token ids, shape ``[B, T]``.
+            attention_mask: 1 for real tokens, shape ``[B, T]``; by default all are real.
+            insert_at: Number of real tokens before the prompt in each row, shape ``[B]``; by
+                default as the configured position says.
+            leaves: Values to use in place of the parameters, for Jacobians per example.
+
+        Returns:
+            What to pass to the model.
+
+        Raises:
+            RuntimeError: If the prompt is not attached.
+            ValueError: If shapes do not fit, or the result is longer than the model's context.
+        """
+        self._attached_to()
+        anatomy = self._anatomy
+        if anatomy is None:  # attached together with the hooks
+            raise AssertionError
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if input_ids.dim() != 2 or input_ids.shape != attention_mask.shape:
+            msg = (
+                f"input_ids has shape {list(input_ids.shape)} and attention_mask "
+                f"{list(attention_mask.shape)}; both must be [batch, tokens]"
+            )
+            raise ValueError(msg)
+        length = input_ids.shape[1] + self.n_tokens
+        if anatomy.max_length is not None and length > anatomy.max_length:
+            msg = (
+                f"{input_ids.shape[1]} tokens and {self.n_tokens} virtual tokens do not fit the "
+                f"model's context of {anatomy.max_length}: shorten the input"
+            )
+            raise ValueError(msg)
+        if insert_at is None:
+            place = self.config.position
+            insert_at = default_place(place, input_ids, attention_mask, anatomy.bos_token_id)
+        else:
+            check_place(insert_at, attention_mask)
+        w = self.w if leaves is None else leaves.w
+        virtual = self.base + w * self.w_scale
+        attention_mask = attention_mask.long()
+        return insert_tokens(anatomy.embedding(input_ids), attention_mask, virtual, insert_at)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        insert_at: Tensor | None = None,
+        leaves: Leaves | None = None,
+        **model_kwargs: Any,
+    ) -> Any:
+        """Run the attached model with the prompt in.
+
+        Args:
+            input_ids: Token ids, shape ``[B, T]``.
+            attention_mask: 1 for real tokens, shape ``[B, T]``.
+            insert_at: Number of real tokens before the prompt in each row, shape ``[B]``.
+            leaves: Values to use in place of the parameters, for Jacobians per example.
+            **model_kwargs: Further arguments of the model; ``labels`` ``[B, T]`` are lengthened.
+
+        Returns:
+            The model's output on ``n + T`` columns.
+
+        Raises:
+            RuntimeError: If the prompt is not attached.
+            ValueError: If shapes do not fit, or the result is longer than the model's context.
+        """
+        attachment = self._attached_to()
+        prompted = self.insert(input_ids, attention_mask, insert_at, leaves)
+        arguments = self._arguments(prompted, model_kwargs)
+        with attachment.expecting(self._insertion(prompted, leaves)):
+            return attachment.model(**arguments)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        insert_at: Tensor | None = None,
+        **generate_kwargs: Any,
+    ) -> Any:
+        """Generate with the prompt in; greedy, sampling, beams and batches as in transformers.
+
+        Args:
+            input_ids: Token ids, shape ``[B, T]``, padded on either side.
+            attention_mask: 1 for real tokens, shape ``[B, T]``.
+            insert_at: Number of real tokens before the prompt in each row, shape ``[B]``.
+            **generate_kwargs: Arguments of the model's ``generate``.
+
+        Returns:
+            What ``generate`` returns for ``inputs_embeds``: the new tokens alone.
+
+        Raises:
+            RuntimeError: If the prompt is not attached.
+            ValueError: If shapes do not fit, the context is too short or the cache is off.
+        """
+        attachment = self._attached_to()
+        if generate_kwargs.get("use_cache") is False:
+            msg = "use_cache is False; generation from embeddings needs the cache: leave it on"
+            raise ValueError(msg)
+        if attention_mask is not None and input_ids.shape == attention_mask.shape:
+            input_ids, attention_mask = pad_left(input_ids, attention_mask.long())
+        prompted = self.insert(input_ids, attention_mask, insert_at)
+        arguments = self._arguments(prompted, generate_kwargs)
+        with attachment.expecting(self._insertion(prompted, None)):
+            return attachment.model.generate(**arguments)  # type: ignore[operator]
+
+    def _rewrite(self, arguments: dict[str, Any]) -> tuple[dict[str, Any], Insertion]:
+        """Put the prompt into a direct call of the model."""
+        past = arguments.get("past_key_values")
+        if "input_ids" not in arguments or "position_ids" in arguments or past is not None:
+            msg = (
+                "a soft prompt is attached and puts its tokens into input_ids; this call brings "
+                "its own embeddings, positions or cache: use soft_prompt.generate() to generate, "
+                "soft_prompt.disabled() to run without the prompt"
+            )
+            raise RuntimeError(msg)
+        rest = {k: v for k, v in arguments.items() if k not in ("input_ids", "attention_mask")}
+        prompted = self.insert(arguments["input_ids"], arguments.get("attention_mask"))
+        return self._arguments(prompted, rest), self._insertion(prompted, None)
+
+    def _arguments(self, prompted: PromptedInputs, others: dict[str, Any]) -> dict[str, Any]:
+        arguments = dict(others)
+        labels = arguments.pop("labels", None)
+        if labels is not None:
+            blank = labels.new_full(prompted.attention_mask.shape, -100)
+            arguments["labels"] = blank.scatter(1, prompted.real, labels)
+        arguments["inputs_embeds"] = prompted.inputs_embeds
+        arguments["attention_mask"] = prompted.attention_mask
+        if self._anatomy is not None and self._anatomy.takes_position_ids:
+            arguments["position_ids"] = prompted.position_ids
+        return arguments
+
+    def _insertion(self, prompted: PromptedInputs, leaves: Leaves | None) -> Insertion:
+        h = self.h if leaves is None else leaves.h
+        scale = self.h_scale.reshape(-1, *[1] * (h.dim() - 1))
+        return Insertion(prompted.virtual, prompted.inputs_embeds.shape[1], h * scale)
+
+    def _attached_to(self) -> Attachment:
+        if self._attachment is None:
+            msg = "the soft prompt is not attached to a model: call attach(model) first"
+            raise RuntimeError(msg)
+        return self._attachment
