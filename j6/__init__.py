@@ -24,7 +24,14 @@ except ImportError as error:
 
 from j6.blocks import BlockGeometry, block_geometry
 from j6.components import COMPONENT_NAMES, J6Components, SixScores, decompose
-from j6.soft_prompt import PromptedInputs, SoftPrompt, SoftPromptConfig, system_length
+from j6.soft_prompt import (
+    PromptedInputs,
+    SoftPrompt,
+    SoftPromptConfig,
+    export_peft,
+    import_peft,
+    system_length,
+)
 from j6.update import J6Step, J6Update
 
 __all__ = [
@@ -39,5 +46,7 @@ __all__ = [
     "SoftPromptConfig",
     "block_geometry",
     "decompose",
+    "export_peft",
+    "import_peft",
     "system_length",
 ]

@@ -1,11 +1,10 @@
-"""The soft prompt: trained vectors w and h, and how they run with a model."""
+"""The soft prompt: how its vectors run with a model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 from j6.soft_prompt.anatomy import Anatomy
 from j6.soft_prompt.attachment import Attachment, Insertion
 from j6.soft_prompt.config import SoftPromptConfig
-from j6.soft_prompt.initial import InitialPrompt, initial_prompt
+from j6.soft_prompt.fingerprint import Fingerprint
+from j6.soft_prompt.initial import InitialPrompt
 from j6.soft_prompt.placement import (
     PromptedInputs,
     check_place,
@@ -21,28 +21,17 @@ from j6.soft_prompt.placement import (
     insert_tokens,
     pad_left,
 )
+from j6.soft_prompt.vectors import Leaves, PromptVectors
 
 
-class Leaves(NamedTuple):
-    """The trained vectors, in units of the local activations' size.
-
-    Attributes:
-        h: Hidden-layer insertions, shape ``[L, n, d]``; ``[L, B, n, d]`` with a copy per example.
-        w: Embedding modification, shape ``[n, d]``; ``[B, n, d]`` with a copy per example.
-    """
-
-    h: Tensor
-    w: Tensor
-
-
-class SoftPrompt(nn.Module):
+class SoftPrompt(PromptVectors):
     """n virtual tokens w in embedding space and vectors h added to the residual stream there.
 
     Attach it to a Hugging Face causal language model; the model is reached through forward hooks
     and ``inputs_embeds`` only, and is left as it was by :meth:`detach`. While attached, calling
     the soft prompt or the model itself runs with the prompt in; generation goes through
-    :meth:`generate`. The parameters are float32 and are cast to the model's dtype where they
-    enter it. Only w and h are parameters of this module; freezing the model is the caller's.
+    :meth:`generate`. Only w and h are parameters of this module; freezing the model is the
+    caller's.
 
     >>> soft_prompt = SoftPrompt.for_model(model, SoftPromptConfig(n_tokens=8))  # doctest: +SKIP
     >>> with soft_prompt.attached(model):                                       # doctest: +SKIP
@@ -51,61 +40,15 @@ class SoftPrompt(nn.Module):
     Args:
         config: Shape and place of the prompt, with ``layers`` resolved.
         start: Initial values and scales.
+        made_for: The model it belongs to.
     """
 
-    base: Tensor
-    w_scale: Tensor
-    h_scale: Tensor
-
-    def __init__(self, config: SoftPromptConfig, start: InitialPrompt) -> None:
-        super().__init__()
-        self.config = config
-        self.w = nn.Parameter(start.w.clone())  # [n, d]
-        n_layers = start.h_scale.shape[0]
-        self.h = nn.Parameter(start.w.new_zeros(n_layers, *start.w.shape))  # [L, n, d]
-        self.register_buffer("base", start.base.clone())
-        self.register_buffer("w_scale", start.w_scale.clone())
-        self.register_buffer("h_scale", start.h_scale.clone())
+    def __init__(
+        self, config: SoftPromptConfig, start: InitialPrompt, made_for: Fingerprint
+    ) -> None:
+        super().__init__(config, start, made_for)
         self._attachment: Attachment | None = None
         self._anatomy: Anatomy | None = None
-
-    @classmethod
-    def for_model(
-        cls, model: nn.Module, config: SoftPromptConfig | None = None, tokenizer: Any = None
-    ) -> SoftPrompt:
-        """Make a soft prompt for a model; it is not attached yet.
-
-        Args:
-            model: A Hugging Face causal language model.
-            config: What the prompt looks like; by default ``SoftPromptConfig()``.
-            tokenizer: The model's tokenizer, needed where the prompt starts from a text.
-
-        Returns:
-            The soft prompt, with h at 0.
-
-        Raises:
-            TypeError: If the model cannot take a soft prompt.
-            ValueError: If the configuration does not fit the model.
-        """
-        config = config or SoftPromptConfig()
-        anatomy = Anatomy.of(model)
-        layers = anatomy.resolve_layers(config.layers)
-        start = initial_prompt(model, anatomy, config, layers, tokenizer)
-        return cls(replace(config, layers=layers, n_tokens=len(start.w)), start)
-
-    @property
-    def n_tokens(self) -> int:
-        """Number n of virtual tokens."""
-        return self.w.shape[0]
-
-    @property
-    def virtual_embeds(self) -> Tensor:
-        """Embeddings of the virtual tokens as the model sees them, float32, shape ``[n, d]``."""
-        return self.base + self.w * self.w_scale
-
-    def leaves(self) -> Leaves:
-        """The parameters as the values that gradients are taken of."""
-        return Leaves(self.h, self.w)
 
     def attach(self, model: nn.Module) -> SoftPrompt:
         """Put the prompt into a model, until :meth:`detach`.
@@ -118,19 +61,15 @@ class SoftPrompt(nn.Module):
 
         Raises:
             RuntimeError: If the prompt is attached already.
-            ValueError: If the model does not fit.
+            ValueError: If the model is not the one the prompt was made for.
         """
         if self._attachment is not None:
             msg = "the soft prompt is attached to a model already: call detach() first"
             raise RuntimeError(msg)
         anatomy = Anatomy.of(model)
+        self.made_for.check(Fingerprint.of(model, anatomy))
         layers = anatomy.resolve_layers(self.config.layers)
-        if anatomy.width != self.w.shape[1]:
-            msg = (
-                f"the soft prompt has width {self.w.shape[1]} but {type(model).__name__} has "
-                f"{anatomy.width}: make one for this model with SoftPrompt.for_model"
-            )
-            raise ValueError(msg)
+        self.to(anatomy.weight.device)
         self._anatomy = anatomy
         self._attachment = Attachment(
             model, [anatomy.layers[layer] for layer in layers], self._rewrite
