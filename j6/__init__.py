@@ -24,6 +24,8 @@ except ImportError as error:
 
 from j6.blocks import BlockGeometry, block_geometry
 from j6.components import COMPONENT_NAMES, J6Components, SixScores, decompose
+from j6.metrics import Metrics
+from j6.objectives import Objective, answer_length
 from j6.soft_prompt import (
     PromptedInputs,
     SoftPrompt,
@@ -32,18 +34,26 @@ from j6.soft_prompt import (
     import_peft,
     system_length,
 )
+from j6.tuner import J6Config, J6Tuner, StopReason, TuneResult
 from j6.update import J6Step, J6Update
 
 __all__ = [
     "COMPONENT_NAMES",
     "BlockGeometry",
     "J6Components",
+    "J6Config",
     "J6Step",
+    "J6Tuner",
     "J6Update",
+    "Metrics",
+    "Objective",
     "PromptedInputs",
     "SixScores",
     "SoftPrompt",
     "SoftPromptConfig",
+    "StopReason",
+    "TuneResult",
+    "answer_length",
     "block_geometry",
     "decompose",
     "export_peft",

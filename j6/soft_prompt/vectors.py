@@ -84,6 +84,14 @@ class PromptVectors(nn.Module):
         config = replace(config, layers=layers, n_tokens=len(start.w))
         return cls(config, start, Fingerprint.of(model, anatomy))
 
+    def copied(self) -> Self:
+        """A copy with the same values, not attached to a model."""
+        start = InitialPrompt(self.base, self.w.detach(), self.w_scale, self.h_scale)
+        copy = type(self)(self.config, start, self.made_for)
+        with torch.no_grad():
+            copy.h.copy_(self.h)
+        return copy
+
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Read a soft prompt; attaching it checks that the model is the one it was made for.
