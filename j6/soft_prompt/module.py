@@ -165,7 +165,8 @@ class SoftPrompt(PromptVectors):
             attention_mask: 1 for real tokens, shape ``[B, T]``.
             insert_at: Number of real tokens before the prompt in each row, shape ``[B]``.
             leaves: Values to use in place of the parameters, for Jacobians per example.
-            **model_kwargs: Further arguments of the model; ``labels`` ``[B, T]`` are lengthened.
+            **model_kwargs: Further arguments of the model; ``labels`` ``[B, T]`` are lengthened,
+                and ``past_key_values`` stand before all columns of every row.
 
         Returns:
             The model's output on ``n + T`` columns.
@@ -235,10 +236,13 @@ class SoftPrompt(PromptVectors):
         if labels is not None:
             blank = labels.new_full(prompted.attention_mask.shape, -100)
             arguments["labels"] = blank.scatter(1, prompted.real, labels)
+        past = arguments.get("past_key_values")
+        before = 0 if past is None else past.get_seq_length()
+        mask = torch.nn.functional.pad(prompted.attention_mask, (before, 0), value=1)
         arguments["inputs_embeds"] = prompted.inputs_embeds
-        arguments["attention_mask"] = prompted.attention_mask
+        arguments["attention_mask"] = mask
         if self._anatomy is not None and self._anatomy.takes_position_ids:
-            arguments["position_ids"] = prompted.position_ids
+            arguments["position_ids"] = prompted.position_ids + before
         return arguments
 
     def _insertion(self, prompted: PromptedInputs, leaves: Leaves | None) -> Insertion:

@@ -15,6 +15,7 @@ from j6.metrics import Metrics, measure
 from j6.objectives import Objective
 from j6.soft_prompt import SoftPrompt
 from j6.soft_prompt.vectors import Leaves
+from j6.tuner.prefix import PrefixCache
 
 
 class AnswerRunner:
@@ -23,11 +24,15 @@ class AnswerRunner:
     Args:
         soft_prompt: The prompt, attached to ``model``.
         model: The model.
+        prefix: Keys and values of tokens that stand before every batch, or ``None``.
     """
 
-    def __init__(self, soft_prompt: SoftPrompt, model: nn.Module) -> None:
+    def __init__(
+        self, soft_prompt: SoftPrompt, model: nn.Module, prefix: PrefixCache | None = None
+    ) -> None:
         self.soft_prompt = soft_prompt
         self.model = model
+        self.prefix = prefix
         accepted = inspect.signature(model.forward).parameters
         self._trims = "logits_to_keep" in accepted
         self._takes_positions = "position_ids" in accepted
@@ -62,12 +67,12 @@ class AnswerRunner:
             Logits in float32, shape ``[B, A, V]``.
         """
         options = self._options(batch)
+        before = 0 if self.prefix is None else self.prefix.length
+        mask = torch.nn.functional.pad(batch.attention_mask, (before, 0), value=1)
         if self._takes_positions:
-            options["position_ids"] = (batch.attention_mask.cumsum(1) - 1).clamp_min(0)
+            options["position_ids"] = (mask.cumsum(1) - 1).clamp_min(0)[:, before:]
         with self.soft_prompt.disabled():
-            output = self.model(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask, **options
-            )
+            output = self.model(input_ids=batch.input_ids, attention_mask=mask, **options)
         return self._on_answer(output, batch)
 
     def losses(
@@ -121,6 +126,8 @@ class AnswerRunner:
         options: dict[str, Any] = {"use_cache": False}
         if self._trims:  # the output layer is often the largest: leave out the prompt's positions
             options["logits_to_keep"] = batch.labels.shape[1] + 1
+        if self.prefix is not None:
+            options["past_key_values"] = self.prefix.for_batch(len(batch.labels))
         return options
 
     def _on_answer(self, output: Any, batch: Batch) -> Tensor:
