@@ -47,6 +47,7 @@ class Anatomy:
             TypeError: If the model is no decoder that takes ``inputs_embeds``.
             ValueError: If its decoder layers or its embedding cannot be used.
         """
+        model = causal_lm(model)
         name = type(model).__name__
         config = text_config(model)
         if getattr(model.config, "is_encoder_decoder", False):
@@ -115,6 +116,28 @@ class Anatomy:
             msg = f"layers {layers} names a layer twice: name each once"
             raise ValueError(msg)
         return tuple(resolved)
+
+
+def causal_lm(model: nn.Module) -> nn.Module:
+    """The model that a PEFT wrapper runs; the model itself where it is not wrapped.
+
+    Args:
+        model: A Hugging Face model, or a ``peft.PeftModel`` around one.
+
+    Returns:
+        The model whose ``forward`` and ``generate`` are called.
+
+    Raises:
+        TypeError: If the model is compiled.
+    """
+    if hasattr(model, "_orig_mod"):  # how torch.compile keeps the module
+        msg = (
+            "the model is compiled, which hides its forward: pass the model itself, and compile "
+            "the soft prompt with torch.compile(soft_prompt) once it is attached"
+        )
+        raise TypeError(msg)
+    unwrap = getattr(model, "get_base_model", None)
+    return model if unwrap is None else unwrap()
 
 
 def text_config(model: nn.Module) -> Any:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from j6.soft_prompt.anatomy import causal_lm
+
 
 class Insertion(NamedTuple):
     """What the layer hooks add in one forward pass.
@@ -35,7 +37,7 @@ class Attachment:
     forward pass, because gradient checkpointing runs layers again during the backward pass.
 
     Args:
-        model: The model.
+        model: The model, or a PEFT wrapper around it.
         layers: The decoder layers after which vectors are added, in order.
         rewrite: Maps the arguments of a direct call to those with the soft prompt in.
     """
@@ -46,13 +48,15 @@ class Attachment:
         layers: list[nn.Module],
         rewrite: Callable[[dict[str, Any]], tuple[dict[str, Any], Insertion]],
     ) -> None:
-        self.model = model
+        self.model = inner = causal_lm(model)
         self._rewrite = rewrite
         self._expected: Insertion | None = None
         self._active: Insertion | None = None
         self._enabled = True
-        self._signature = inspect.signature(model.forward)
-        self._handles = [model.register_forward_pre_hook(self._before, with_kwargs=True)]
+        self._signature = inspect.signature(inner.forward)
+        self._handles = [inner.register_forward_pre_hook(self._before, with_kwargs=True)]
+        if inner is not model:
+            self._handles.append(model.register_forward_pre_hook(self._refuse))
         for row, layer in enumerate(layers):
             self._handles.append(layer.register_forward_hook(self._adder(row)))
 
@@ -96,6 +100,14 @@ class Attachment:
         arguments.update(arguments.pop("kwargs", {}))
         rewritten, self._active = self._rewrite(arguments)
         return (), rewritten
+
+    def _refuse(self, model: nn.Module, _args: Any) -> None:
+        if self._enabled:
+            msg = (
+                f"{type(model).__name__} passes its model by, so the attached soft prompt would be "
+                "left out: call the soft prompt instead"
+            )
+            raise RuntimeError(msg)
 
     def _adder(self, row: int) -> Callable[[nn.Module, Any, Any], Any]:
         def add(_layer: nn.Module, _args: Any, output: Any) -> Any:

@@ -134,6 +134,11 @@ class PromptVectors(nn.Module):
         """Embeddings of the virtual tokens as the model sees them, float32, shape ``[n, d]``."""
         return self.base + self.w * self.w_scale
 
+    def extra_repr(self) -> str:
+        """What ``repr`` shows."""
+        shape = f"n_tokens={self.n_tokens}, layers={self.config.layers}"
+        return f"{shape}, position={self.config.position!r}, made_for={self.made_for.name!r}"
+
     def leaves(self) -> Leaves:
         """The parameters as the values that gradients are taken of."""
         return Leaves(self.h, self.w)

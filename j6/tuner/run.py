@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from j6.tuner.optimizer import PromptOptimizer
 from j6.tuner.progress import Progress
 from j6.tuner.result import TuneResult
 from j6.tuner.stopping import StopReason, has_diverged, recent_loss
+
+logger = logging.getLogger(__name__)
 
 
 class TuningRun:
@@ -76,8 +79,7 @@ class TuningRun:
         if not (resume and self._resumed()):
             self._look()
         while (reason := self._reason_to_stop()) is None:
-            if not self._step():
-                reason = StopReason.NOT_FINITE
+            if (reason := self._step()) is not None:
                 break
             history = self.state.history
             losses = zip(history.objectives, history.steps[-1].losses, strict=True)
@@ -112,8 +114,8 @@ class TuningRun:
             message += f"; best validation score {state.best_score:.4g} after {step} steps"
         return TuneResult(self.runner.soft_prompt, state.history, step, reason, message)
 
-    def _step(self) -> bool:
-        """Take one step; ``False``, and nothing changed, if it came to NaN or infinity."""
+    def _step(self) -> StopReason | None:
+        """Take one step, or change nothing and say why none can be taken."""
         step = self.state.step + 1
         places = batch_indices(step, self.config.batch_size, len(self.train), self.config.seed)
         batch = collate([self.train[place] for place in places], self.device)
@@ -125,12 +127,21 @@ class TuningRun:
         if not decision.finite:
             good = values.isfinite().all(0).tolist()
             self._bad_examples = [i for i, fine in zip(places, good, strict=True) if not fine]
-            return False
+            return StopReason.NOT_FINITE
+        if not any(decision.record.norms):
+            return StopReason.NO_GRADIENT
+        if step == 1:
+            self._warn_of_constants(decision.record.norms)
         self.state.history.steps.append(decision.record)
         self._remember_if_good()
         self.optimizer.step(decision.direction, rate)
         self.state.step = step
-        return True
+        return None
+
+    def _warn_of_constants(self, norms: Sequence[float]) -> None:
+        for objective, norm in zip(self.objectives, norms, strict=True):
+            if norm == 0:
+                logger.warning("objective %r has no gradient; it takes no part", objective.name)
 
     def _remember_if_good(self) -> None:
         """Keep the parameters as the current losses found them, if those are the lowest."""

@@ -19,6 +19,10 @@ class StopReason(enum.Enum):
         "a loss or gradient became NaN or infinite; the last good state is kept. Lower the "
         "learning rate, or load the model in bfloat16 or float32 if it runs in float16"
     )
+    NO_GRADIENT = (
+        "no objective has a gradient, so nothing was tuned. Check that the objectives are "
+        "computed from the logits they are given"
+    )
     DIVERGED = (
         "the training loss rose far above its lowest value; the last good state is kept. Lower "
         "the learning rate"
@@ -27,7 +31,7 @@ class StopReason(enum.Enum):
     @property
     def went_wrong(self) -> bool:
         """Whether the run was broken off."""
-        return self in (StopReason.NOT_FINITE, StopReason.DIVERGED)
+        return self not in (StopReason.MAX_STEPS, StopReason.NO_IMPROVEMENT)
 
 
 def recent_loss(losses: Sequence[float]) -> float:

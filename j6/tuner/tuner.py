@@ -12,7 +12,7 @@ from torch import nn
 
 from j6.examples import EncodedExample, ExampleEncoder
 from j6.soft_prompt import SoftPrompt
-from j6.soft_prompt.anatomy import Anatomy, text_config
+from j6.soft_prompt.anatomy import Anatomy, causal_lm, text_config
 from j6.tuner.answers import AnswerRunner, frozen
 from j6.tuner.config import J6Config
 from j6.tuner.prefix import PrefixCache, common_prefix, without_prefix
@@ -40,7 +40,7 @@ class J6Tuner:
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any, config: J6Config | None = None) -> None:
-        self.model = model
+        self.model = causal_lm(model)
         self.tokenizer = tokenizer
         self.config = config or J6Config()
         anatomy = Anatomy.of(model)

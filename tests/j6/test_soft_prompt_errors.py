@@ -71,6 +71,12 @@ def test_model_without_inputs_embeds_is_refused() -> None:
         SoftPrompt.for_model(nn.Linear(2, 2))
 
 
+def test_compiled_model_is_refused_with_the_way_out() -> None:
+    compiled: Any = torch.compile(tiny_model(), backend="eager")
+    with pytest.raises(TypeError, match=r"torch\.compile\(soft_prompt\)"):
+        SoftPrompt.for_model(compiled)
+
+
 def test_projected_embeddings_are_refused() -> None:
     with pytest.raises(ValueError, match="embeddings of width 8 and a residual stream of width 16"):
         SoftPrompt.for_model(tiny_model("opt", word_embed_proj_dim=8))

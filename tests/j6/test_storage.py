@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from j6 import SoftPrompt, SoftPromptConfig, export_peft, import_peft
+from j6 import J6Tuner, SoftPrompt, SoftPromptConfig, export_peft, import_peft
 from tests.j6._models import ARCHITECTURES, tiny_model
+from tests.j6._tasks import PAIRS, tokenizer
 from tests.j6.test_soft_prompt import batch, prompt_for
+from tests.j6.test_tuner import CONFIG
 
 # PEFT 0.21 still asks transformers under the old name.
 peft_asks = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
@@ -128,3 +130,21 @@ def test_other_adapters_are_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "task_type": "CAUSAL_LM"}')
     with pytest.raises(ValueError, match="holds a LORA adapter"):
         import_peft(tmp_path, tiny_model())
+
+
+@peft_asks
+def test_a_model_with_lora_takes_a_soft_prompt() -> None:
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])
+    adapted = peft.get_peft_model(tiny_model(), config)
+    ids, mask = batch()
+    soft_prompt = prompt_for(adapted)
+    with soft_prompt.attached(tiny_model()), torch.no_grad():
+        expected = soft_prompt(ids, mask).logits  # LoRA starts at 0
+    with soft_prompt.attached(adapted), torch.no_grad():
+        torch.testing.assert_close(soft_prompt(ids, mask).logits, expected)
+        assert soft_prompt.generate(ids, mask, max_new_tokens=2).shape == (3, 2)
+        with pytest.raises(RuntimeError, match="PeftModelForCausalLM passes its model by"):
+            adapted(input_ids=ids)
+    result = J6Tuner(adapted, tokenizer(), CONFIG).fit(PAIRS, progress=False)
+    assert result.history.steps

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from j6 import J6Config, J6Tuner, J6Update, SoftPromptConfig, StopReason, TuneResult, answer_length
+from j6.objectives import factuality
 from j6.tuner.history import History
 from tests.j6._models import ARCHITECTURES, tiny_model
 from tests.j6._tasks import HELD_OUT, PAIRS, tokenizer
@@ -190,6 +191,36 @@ def test_nan_in_one_example_stops_with_its_number_and_the_last_good_state(bad: f
     assert "training examples [" in result.message
     assert result.soft_prompt.w.isfinite().all()
     assert result.best_step <= 4
+
+
+def test_a_constant_objective_takes_no_part_and_is_said_to_be_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def constant(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+        return torch.ones(len(logits))
+
+    with caplog.at_level("WARNING"):
+        result = fit(replace(CONFIG, objectives=("factuality", constant)))
+    assert "objective 'constant' has no gradient" in caplog.text
+    assert losses(result)[-1][1] == 1.0
+    assert result.stop_reason is StopReason.MAX_STEPS
+
+    alone = fit(replace(CONFIG, objectives=(constant,)), validation=None)
+    assert alone.stop_reason is StopReason.NO_GRADIENT
+    assert "nothing was tuned" in alone.message
+
+
+def test_identical_and_opposite_objectives_follow_the_first() -> None:
+    def same(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+        return factuality(logits, labels, mask)
+
+    def opposite(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+        return -factuality(logits, labels, mask)
+
+    config = replace(CONFIG, max_steps=40, batch_size=12)
+    for other in (same, opposite):
+        result = fit(replace(config, objectives=("factuality", other)), validation=None)
+        assert losses(result)[-1][0] < losses(result)[0][0]
 
 
 def test_divergence_stops_with_the_last_good_state() -> None:
