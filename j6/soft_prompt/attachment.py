@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from j6.soft_prompt.anatomy import causal_lm
+from j6.soft_prompt.anatomy import Anatomy, causal_lm
 
 
 class Insertion(NamedTuple):
@@ -38,17 +38,20 @@ class Attachment:
 
     Args:
         model: The model, or a PEFT wrapper around it.
-        layers: The decoder layers after which vectors are added, in order.
+        anatomy: Its parts.
+        layers: Numbers of the decoder layers after which vectors are added, in order.
         rewrite: Maps the arguments of a direct call to those with the soft prompt in.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        layers: list[nn.Module],
+        anatomy: Anatomy,
+        layers: Sequence[int],
         rewrite: Callable[[dict[str, Any]], tuple[dict[str, Any], Insertion]],
     ) -> None:
         self.model = inner = causal_lm(model)
+        self.anatomy = anatomy
         self._rewrite = rewrite
         self._expected: Insertion | None = None
         self._active: Insertion | None = None
@@ -58,7 +61,8 @@ class Attachment:
         if inner is not model:
             self._handles.append(model.register_forward_pre_hook(self._refuse))
         for row, layer in enumerate(layers):
-            self._handles.append(layer.register_forward_hook(self._adder(row)))
+            hook = self._adder(row)
+            self._handles.append(anatomy.layers[layer].register_forward_hook(hook))
 
     def remove(self) -> None:
         """Take all hooks away."""

@@ -48,7 +48,6 @@ class SoftPrompt(PromptVectors):
     ) -> None:
         super().__init__(config, start, made_for)
         self._attachment: Attachment | None = None
-        self._anatomy: Anatomy | None = None
 
     def attach(self, model: nn.Module) -> SoftPrompt:
         """Put the prompt into a model, until :meth:`detach`.
@@ -70,17 +69,14 @@ class SoftPrompt(PromptVectors):
         self.made_for.check(Fingerprint.of(model, anatomy))
         layers = anatomy.resolve_layers(self.config.layers)
         self.to(anatomy.weight.device)
-        self._anatomy = anatomy
-        self._attachment = Attachment(
-            model, [anatomy.layers[layer] for layer in layers], self._rewrite
-        )
+        self._attachment = Attachment(model, anatomy, layers, self._rewrite)
         return self
 
     def detach(self) -> None:
         """Take the prompt out of its model; without effect when not attached."""
         if self._attachment is not None:
             self._attachment.remove()
-        self._attachment = self._anatomy = None
+        self._attachment = None
 
     @contextmanager
     def attached(self, model: nn.Module) -> Iterator[SoftPrompt]:
@@ -120,10 +116,7 @@ class SoftPrompt(PromptVectors):
             RuntimeError: If the prompt is not attached.
             ValueError: If shapes do not fit, or the result is longer than the model's context.
         """
-        self._attached_to()
-        anatomy = self._anatomy
-        if anatomy is None:  # attached together with the hooks
-            raise AssertionError
+        anatomy = self._attached_to().anatomy
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if input_ids.dim() != 2 or input_ids.shape != attention_mask.shape:
@@ -241,7 +234,7 @@ class SoftPrompt(PromptVectors):
         mask = torch.nn.functional.pad(prompted.attention_mask, (before, 0), value=1)
         arguments["inputs_embeds"] = prompted.inputs_embeds
         arguments["attention_mask"] = mask
-        if self._anatomy is not None and self._anatomy.takes_position_ids:
+        if self._attached_to().anatomy.takes_position_ids:
             arguments["position_ids"] = prompted.position_ids + before
         return arguments
 

@@ -76,16 +76,16 @@ class TuningRun:
         Raises:
             ValueError: If the checkpoint is of another run.
         """
-        if not (resume and self._resumed()):
-            self._look()
+        if not (resume and self._resumed()) and not self._look():
+            return StopReason.NOT_FINITE
         while (reason := self._reason_to_stop()) is None:
             if (reason := self._step()) is not None:
                 break
             history = self.state.history
             losses = zip(history.objectives, history.steps[-1].losses, strict=True)
             progress.show(self.state.step, dict(losses))
-            if self._due(self.config.eval_every):
-                self._look()
+            if self._due(self.config.eval_every) and not self._look():
+                return StopReason.NOT_FINITE
             if self._due(self.config.checkpoint_every):
                 self._checkpoint()
         return reason
@@ -163,21 +163,24 @@ class TuningRun:
     def _due(self, every: int) -> bool:
         return self.state.step % every == 0 or self.state.step == self.config.max_steps
 
-    def _look(self) -> None:
-        """Measure on the validation set and keep the best."""
+    def _look(self) -> bool:
+        """Measure on the validation set and keep the best; ``False`` if it gave NaN or infinity."""
         if self.held_out is None:
-            return
+            return True
         state = self.state
         if state.history.untuned is None:
             state.history.untuned = self._measure(tuned=False)
         metrics = self._measure(tuned=True)
         score = self.config.score(metrics)
+        if not math.isfinite(metrics.nll + score):
+            return False
         state.history.evaluations.append(EvalRecord(state.step, metrics, score))
         if state.best_score is None or score < state.best_score:
             state.best_score, state.best_step, state.looks_since_best = score, state.step, 0
             state.tensors["best"] = self.optimizer.state()
         else:
             state.looks_since_best += 1
+        return True
 
     def _measure(self, *, tuned: bool) -> Metrics:
         batches = in_batches(self.held_out or (), 2 * self.config.batch_size, self.device)

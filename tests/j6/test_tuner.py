@@ -193,6 +193,15 @@ def test_nan_in_one_example_stops_with_its_number_and_the_last_good_state(bad: f
     assert result.best_step <= 4
 
 
+def test_nan_on_the_validation_set_stops_with_the_best_state() -> None:
+    looks = itertools.count()
+    config = replace(CONFIG, stop_on=lambda m: m.nll if next(looks) < 2 else float("nan"))
+    result = fit(config)
+    assert result.stop_reason is StopReason.NOT_FINITE
+    assert [look.step for look in result.history.evaluations] == [0, 4]
+    assert result.best_step in (0, 4)
+
+
 def test_a_constant_objective_takes_no_part_and_is_said_to_be_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
