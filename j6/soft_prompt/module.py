@@ -196,11 +196,15 @@ class SoftPrompt(PromptVectors):
 
         Raises:
             RuntimeError: If the prompt is not attached.
-            ValueError: If shapes do not fit, the context is too short or the cache is off.
+            ValueError: If shapes do not fit, the context is too short, the cache is off or an
+                assistant model is given.
         """
         attachment = self._attached_to()
         if generate_kwargs.get("use_cache") is False:
             msg = "use_cache is False; generation from embeddings needs the cache: leave it on"
+            raise ValueError(msg)
+        if generate_kwargs.get("assistant_model") is not None:
+            msg = "assistant_model is given, but an assistant cannot read soft tokens: leave it out"
             raise ValueError(msg)
         if attention_mask is not None and input_ids.shape == attention_mask.shape:
             input_ids, attention_mask = pad_left(input_ids, attention_mask.long())

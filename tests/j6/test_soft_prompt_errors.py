@@ -122,6 +122,8 @@ def test_batches_that_do_not_fit_are_refused() -> None:
             soft_prompt(ids, insert_at=torch.tensor([1]))
         with pytest.raises(ValueError, match="use_cache is False"):
             soft_prompt.generate(ids, use_cache=False)
+        with pytest.raises(ValueError, match="assistant_model is given"):
+            soft_prompt.generate(ids, assistant_model=tiny_model())
 
 
 def test_after_system_needs_the_place() -> None:
