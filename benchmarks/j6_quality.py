@@ -52,6 +52,7 @@ def methods() -> dict[str, Callable[[Tensor], Tensor]]:
         "J6 soft paper": J6Update(components="paper"),
         "J6 hard paper": J6Update("hard", components="paper"),
         "J6 no priority": J6Update(priority=None),
+        "J6 equal weights": J6Update(temperature=1e6),  # what normalising and projecting do alone
     }
     try:
         from torchjd import aggregation

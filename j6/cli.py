@@ -55,7 +55,7 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="where the prompt goes")
     parser.add_argument("--steps", type=int, default=200, help="most steps (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=16, help="(%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=0.1, help="(%(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=0.3, help="(%(default)s)")
     parser.add_argument("--tokens", type=int, help="virtual tokens (8, or those of --text)")
     parser.add_argument("--layers", type=int, nargs="*", help="layers with an h (the middle one)")
     parser.add_argument("--position", choices=get_args(Position), default="after_bos")

@@ -49,7 +49,7 @@ class J6Config:
     objectives: Sequence[str | Objective | ObjectiveFunction] = ("factuality", "confidence")
     update: Update = field(default_factory=J6Update)
     prompt: SoftPromptConfig = field(default_factory=SoftPromptConfig)
-    learning_rate: float = 0.1
+    learning_rate: float = 0.3
     schedule: Schedule = "cosine"
     max_steps: int = 200
     batch_size: int = 16
