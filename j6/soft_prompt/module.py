@@ -210,6 +210,9 @@ class SoftPrompt(PromptVectors):
             input_ids, attention_mask = pad_left(input_ids, attention_mask.long())
         prompted = self.insert(input_ids, attention_mask, insert_at)
         arguments = self._arguments(prompted, generate_kwargs)
+        # generate counts positions over the mask by itself; transformers before 5 does not carry
+        # those passed to it on to the next tokens.
+        arguments.pop("position_ids", None)
         with attachment.expecting(self._insertion(prompted, None)):
             return attachment.model.generate(**arguments)  # type: ignore[operator]
 

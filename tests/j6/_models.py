@@ -82,3 +82,11 @@ def tiny_model(name: str = "llama", seed: int = 0, **changes: Any) -> Any:
             if parameter.dim() > 1:
                 parameter.mul_(5.0)
     return model.eval()
+
+
+def switch_on_checkpointing(model: Any) -> None:
+    """Gradient checkpointing as soft prompts need it: not re-entrant, the default from 5 on."""
+    # transformers before 5.20 knows only the second name
+    name = "activation_checkpointing_enable"
+    switch = getattr(model, name, model.gradient_checkpointing_enable)
+    switch({"use_reentrant": False})

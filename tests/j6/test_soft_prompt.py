@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from j6 import SoftPrompt, SoftPromptConfig
-from tests.j6._models import ARCHITECTURES, BOS, PAD, tiny_model
+from tests.j6._models import ARCHITECTURES, BOS, PAD, switch_on_checkpointing, tiny_model
 
 TOLERANCE: dict[str, Any] = {"atol": 2e-5, "rtol": 1e-4}
 
@@ -195,9 +195,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(name: str) -> None:
     with soft_prompt.attached(model):
         expected = gradients()
         model.train()
-        # transformers before 5.20 knows only the second name
-        name = "activation_checkpointing_enable"
-        getattr(model, name, model.gradient_checkpointing_enable)()
+        switch_on_checkpointing(model)
         for found, plain in zip(gradients(), expected, strict=True):
             torch.testing.assert_close(found, plain)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from j6 import J6Config, J6Tuner, J6Update, SoftPromptConfig, StopReason, TuneResult, answer_length
 from j6.objectives import factuality
 from j6.tuner.history import History
-from tests.j6._models import ARCHITECTURES, tiny_model
+from tests.j6._models import ARCHITECTURES, switch_on_checkpointing, tiny_model
 from tests.j6._tasks import HELD_OUT, PAIRS, tokenizer
 
 CONFIG = J6Config(
@@ -247,9 +247,7 @@ def test_divergence_stops_with_the_last_good_state() -> None:
 def test_gradient_checkpointing_and_bfloat16() -> None:
     model = tiny_model().to(torch.bfloat16)
     plain = fit(model=model)
-    # transformers before 5.20 knows only the second name
-    name = "activation_checkpointing_enable"
-    getattr(model, name, model.gradient_checkpointing_enable)()
+    switch_on_checkpointing(model)
     checkpointed = fit(model=model)
     assert checkpointed.stop_reason is StopReason.MAX_STEPS
     assert losses(checkpointed)[0] == pytest.approx(losses(plain)[0], rel=0.01)
