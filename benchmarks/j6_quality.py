@@ -213,12 +213,12 @@ def main() -> None:
         accuracy, ece = off_the_curve(rows, sums)
         print(f"{name:24}{means}{accuracy:+12.3f}{ece:+10.3f}")
     best = min((f"sum {w}" for w in WEIGHTS), key=lambda name: mean_of(table[name], "nll"))
-    print(
-        f"\nJ6 (default) minus {best}, the weight with the lowest NLL on the test facts, in pairs:"
-    )
-    for metric in METRICS:
-        mean, error = paired(table["J6 (default)"], table[best], metric)
-        print(f"  {metric:16}{mean:+.4f} ± {error:.4f} (standard error)")
+    for name in ("J6 (default)", NO_SEARCH):
+        if name in table:
+            print(f"\n{name} minus {best}, the sum of lowest NLL on the test facts, in pairs:")
+            for metric in METRICS:
+                mean, error = paired(table[name], table[best], metric)
+                print(f"  {metric:16}{mean:+.4f} ± {error:.4f} (standard error)")
 
 
 if __name__ == "__main__":
