@@ -1,0 +1,225 @@
+"""Quality of J6 against weighted sums and torchjd's aggregators, at equal entropy.
+
+Tiny real models of three architectures learn a knowledge base that contradicts itself
+(benchmarks/j6_knowledge.py); every method tunes a soft prompt on 192 facts and is measured on 400
+others. All methods get the same learning-rate search (validation NLL, first seed) and the same
+steps. Finished runs are kept in ``--cache`` and not repeated.
+
+    python -m benchmarks.j6_quality --seeds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.j6_knowledge import Knowledge, split_facts, tokenizer, trained_model
+from j6 import J6Config, J6Tuner, J6Update, SoftPromptConfig
+from j6.examples import ExampleEncoder, in_batches
+from j6.tuner.answers import AnswerRunner, frozen
+
+ARCHITECTURES = ("llama", "gpt2", "qwen3")
+LEARNING_RATES = (0.03, 0.1, 0.3, 1.0)
+WEIGHTS = (0.0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75)  # on confidence
+STEPS, BATCH, TOKENS = 150, 16, 4
+NO_SEARCH = "J6 (no search)"
+"""J6 as it is without any setting, at the tuner's own learning rate."""
+METRICS = ("accuracy", "nll", "entropy", "ece", "confident_wrong")
+
+
+def weighted(weight: float) -> Callable[[Tensor], Tensor]:
+    """The weighted sum ``(1 − weight) F + weight C``."""
+    return lambda jacobian: (1 - weight) * jacobian[0] + weight * jacobian[1]
+
+
+def methods() -> dict[str, Callable[[Tensor], Tensor]]:
+    """Every method by name."""
+    found: dict[str, Callable[[Tensor], Tensor]] = {f"sum {w}": weighted(w) for w in WEIGHTS}
+    found |= {
+        "J6 (default)": J6Update(),
+        NO_SEARCH: J6Update(),
+        "J6 hard gram": J6Update("hard"),
+        "J6 soft paper": J6Update(components="paper"),
+        "J6 hard paper": J6Update("hard", components="paper"),
+        "J6 no priority": J6Update(priority=None),
+        "J6 equal weights": J6Update(temperature=1e6),  # what normalising and projecting do alone
+    }
+    try:
+        from torchjd import aggregation
+
+        from j6.aggregation import AggregatorUpdate
+    except ImportError:
+        return found
+    for name in ("UPGrad", "MGDA", "AlignedMTL", "PCGrad"):
+        try:
+            found[name] = AggregatorUpdate(getattr(aggregation, name)())
+        except ImportError:  # noqa: PERF203 (a solver of torchjd's is missing)
+            continue
+    return found
+
+
+def tune(
+    model: Any, update: Any, learning_rate: float, seed: int, *, validation: bool = False
+) -> dict[str, float]:
+    """Tune a soft prompt and measure it on facts that were not tuned on."""
+    knowledge, (train, held_out, test) = Knowledge.generate(), split_facts(seed)
+    words = tokenizer()
+    config = J6Config(
+        update=update,
+        prompt=SoftPromptConfig(n_tokens=TOKENS, seed=seed),
+        learning_rate=learning_rate,
+        max_steps=STEPS,
+        batch_size=BATCH,
+        seed=seed,
+    )
+    torch.manual_seed(seed)  # PCGrad shuffles
+    result = J6Tuner(model, words, config).fit(knowledge.pairs(train), progress=False)
+    facts = held_out if validation else test
+    examples = ExampleEncoder(words, "after_bos", None).encode_all(knowledge.pairs(facts))
+    with result.soft_prompt.attached(model), frozen(model):
+        runner = AnswerRunner(result.soft_prompt, model)
+        return runner.measure(in_batches(examples, 400)).to_json()
+
+
+class Results:
+    """Finished runs, kept as JSON lines."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[str, dict[str, float]] = {}
+        if path.is_file():
+            for line in path.read_text().splitlines():
+                row = json.loads(line)
+                self.rows[row["key"]] = row["metrics"]
+
+    def get(self, key: str, run: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """The metrics of a run, made if they are not there."""
+        if key not in self.rows:
+            self.rows[key] = run()
+            with self.path.open("a") as file:
+                file.write(json.dumps({"key": key, "metrics": self.rows[key]}) + "\n")
+        return self.rows[key]
+
+
+def run_method(
+    results: Results, models: dict[str, Any], name: str, update: Any, seeds: int
+) -> dict[str, list[dict[str, float]]]:
+    """All runs of a method: per architecture, one row per seed at the best learning rate."""
+    rows = defaultdict(list)
+    for architecture, model in models.items():
+        scores = {}
+        rates = (J6Config().learning_rate,) if name == NO_SEARCH else LEARNING_RATES
+        for rate in rates:
+            key = f"{architecture}|{name}|{rate}|search"
+            found = results.get(key, lambda r=rate, m=model: tune(m, update, r, 0, validation=True))
+            scores[rate] = found["nll"]
+        best = min(scores, key=lambda rate: scores[rate])
+        for seed in range(seeds):
+            key = f"{architecture}|{name}|{best}|{seed}"
+            found = results.get(key, lambda s=seed, m=model, r=best: tune(m, update, r, s))
+            rows[architecture].append(found)
+    return dict(rows)
+
+
+def mean_of(rows: dict[str, list[dict[str, float]]], metric: str) -> float:
+    """Mean of a metric over models and seeds."""
+    return statistics.fmean(row[metric] for runs in rows.values() for row in runs)
+
+
+def paired(
+    own: dict[str, list[dict[str, float]]], other: dict[str, list[dict[str, float]]], metric: str
+) -> tuple[float, float]:
+    """Mean difference over equal models and seeds, and its standard error."""
+    pairs = [
+        a[metric] - b[metric]
+        for architecture in own
+        for a, b in zip(own[architecture], other[architecture], strict=True)
+    ]
+    return statistics.fmean(pairs), statistics.stdev(pairs) / len(pairs) ** 0.5
+
+
+def off_the_curve(
+    rows: dict[str, list[dict[str, float]]], sums: dict[float, dict[str, list[dict[str, float]]]]
+) -> tuple[float, float]:
+    """Accuracy and ECE minus those of the weighted sums at the same entropy, mean over models.
+
+    The curve runs through the weighted sums that no other one beats in both entropy and accuracy,
+    so that a weight at which training collapses does not lower it.
+    """
+    accuracy, entropy, ece = map(METRICS.index, ("accuracy", "entropy", "ece"))
+    gaps = []
+    for architecture, runs in rows.items():
+        points = [
+            tuple(statistics.fmean(r[m] for r in found[architecture]) for m in METRICS)
+            for found in sums.values()
+        ]
+        points.sort(key=lambda point: (point[entropy], -point[accuracy]))
+        front: list[tuple[float, ...]] = []
+        for point in points:
+            if not front or point[accuracy] > front[-1][accuracy]:
+                front.append(point)
+        own = [statistics.fmean(r[m] for r in runs) for m in METRICS]
+        gaps.append([own[m] - interpolate(own[entropy], front, m) for m in (accuracy, ece)])
+    return statistics.fmean(g[0] for g in gaps), statistics.fmean(g[1] for g in gaps)
+
+
+def interpolate(entropy: float, points: list[tuple[float, ...]], column: int) -> float:
+    """Value of a curve at an entropy, linear between its points and constant beyond them."""
+    at = METRICS.index("entropy")
+    if entropy <= points[0][at]:
+        return points[0][column]
+    for left, right in itertools.pairwise(points):
+        if entropy <= right[at]:
+            part = (entropy - left[at]) / (right[at] - left[at])
+            return left[column] + part * (right[column] - left[column])
+    return points[-1][column]
+
+
+def main() -> None:
+    """Run everything and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--cache", type=Path, default=Path("runs/j6_quality"))
+    parser.add_argument("--only", nargs="*", help="names of methods besides the weighted sums")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    results = Results(arguments.cache / "runs.jsonl")
+    models = {name: trained_model(name, arguments.cache) for name in ARCHITECTURES}
+    chosen = {
+        name: update
+        for name, update in methods().items()
+        if not arguments.only or name.startswith("sum") or name in arguments.only
+    }
+    start, table = time.perf_counter(), {}
+    for name, update in chosen.items():
+        table[name] = run_method(results, models, name, update, arguments.seeds)
+        print(f"{time.perf_counter() - start:6.0f} s  {name}", flush=True)
+    sums = {w: table[f"sum {w}"] for w in WEIGHTS}
+    print(f"\n{'method':24}" + "".join(f"{m:>16}" for m in METRICS) + "   Δaccuracy      ΔECE")
+    for name, rows in table.items():
+        every = [row for runs in rows.values() for row in runs]
+        means = "".join(f"{statistics.fmean(r[m] for r in every):16.3f}" for m in METRICS)
+        accuracy, ece = off_the_curve(rows, sums)
+        print(f"{name:24}{means}{accuracy:+12.3f}{ece:+10.3f}")
+    best = min((f"sum {w}" for w in WEIGHTS), key=lambda name: mean_of(table[name], "nll"))
+    for name in ("J6 (default)", NO_SEARCH):
+        if name in table:
+            print(f"\n{name} minus {best}, the sum of lowest NLL on the test facts, in pairs:")
+            for metric in METRICS:
+                mean, error = paired(table[name], table[best], metric)
+                print(f"  {metric:16}{mean:+.4f} ± {error:.4f} (standard error)")
+
+
+if __name__ == "__main__":
+    main()

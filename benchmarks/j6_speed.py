@@ -1,0 +1,192 @@
+"""Cost of a J6 step against plain soft-prompt training, torchjd and one pass per objective.
+
+Each method computes, for a frozen Llama with random weights, the direction for w and h of two
+objectives on one batch. Methods take turns, so that a busy machine slows all alike; on a CPU the
+process's own time is counted, on a GPU wall time between synchronisations.
+
+    python -m benchmarks.j6_speed --size small
+    python -m benchmarks.j6_speed --size 500m --dtype bfloat16 --device cuda --peak-tflops 989
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from j6 import J6Update, SoftPrompt, SoftPromptConfig
+from j6.examples import EncodedExample, collate
+from j6.jacobian import batch_jacobian, example_jacobian, example_leaves
+from j6.objectives import resolve_objectives
+from j6.tuner.answers import AnswerRunner, frozen
+from j6.tuner.prefix import PrefixCache
+
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4},
+    "small": {"hidden_size": 384, "num_hidden_layers": 8, "num_attention_heads": 6},
+    "500m": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
+}
+VOCABULARY = {"tiny": 4096, "small": 8192, "500m": 128_256}
+OBJECTIVES = resolve_objectives(["factuality", "confidence"])
+
+
+class Workload:
+    """A model, a soft prompt and a batch, and the ways to get a direction from them."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        torch.manual_seed(0)
+        shape, vocabulary = SIZES[arguments.size], VOCABULARY[arguments.size]
+        config = LlamaConfig(
+            vocab_size=vocabulary, intermediate_size=4 * shape["hidden_size"], **shape
+        )
+        model = LlamaForCausalLM(config).to(arguments.device, getattr(torch, arguments.dtype))
+        self.model = model.eval()
+        prompt = SoftPromptConfig(n_tokens=8, position="start")
+        self.soft_prompt = SoftPrompt.for_model(model, prompt).attach(model)
+        self.runner = AnswerRunner(self.soft_prompt, model)
+        self.leaves = self.soft_prompt.leaves()
+        ids = torch.randint(3, vocabulary, (arguments.batch, arguments.length)).tolist()
+        rows = [EncodedExample(tuple(row[:-8]), tuple(row[-8:]), 0) for row in ids]
+        self.batch = collate(rows, arguments.device)
+        self.tokens = arguments.batch * (arguments.length + 8)
+        self.update = J6Update()
+
+        # The same number of tokens, all but 8 and the answer's 8 of them the same in every row.
+        with self.soft_prompt.disabled():
+            prefix = PrefixCache(model, torch.tensor(ids[0][:-16], device=arguments.device))
+        self.after_prefix = AnswerRunner(self.soft_prompt, model, prefix)
+        rest = [EncodedExample(tuple(row[-16:-8]), tuple(row[-8:]), 0) for row in ids]
+        self.rest = collate(rest, arguments.device)
+
+    def plain(self) -> Any:
+        """Backward of the summed loss: plain soft-prompt training."""
+        loss = self.runner.losses(self.batch, OBJECTIVES).mean(1).sum()
+        return torch.autograd.grad(loss, list(self.leaves))
+
+    def j6(self) -> Tensor:
+        """One forward pass, one backward pass per objective, the update."""
+        losses = self.runner.losses(self.batch, OBJECTIVES).mean(1)
+        return self.update(batch_jacobian(losses.unbind(), self.leaves))
+
+    def prefix(self) -> Tensor:
+        """The J6 step with the soft prompt after a cached prefix."""
+        losses = self.after_prefix.losses(self.rest, OBJECTIVES).mean(1)
+        return self.update(batch_jacobian(losses.unbind(), self.leaves))
+
+    def loop(self) -> Tensor:
+        """One forward and one backward pass per objective."""
+        rows = [
+            batch_jacobian([self.runner.losses(self.batch, [objective]).mean()], self.leaves)
+            for objective in OBJECTIVES
+        ]
+        return self.update(torch.cat(rows))
+
+    def torchjd(self) -> Any:
+        """The Jacobian and UPGrad of torchjd."""
+        from torchjd import aggregation, autojac
+
+        losses = self.runner.losses(self.batch, OBJECTIVES).mean(1)
+        autojac.backward(losses, inputs=list(self.leaves))
+        autojac.jac_to_grad(list(self.leaves), aggregation.UPGrad())
+        self.soft_prompt.zero_grad()
+        return None
+
+    def per_example(self) -> Tensor:
+        """The Jacobian of every example."""
+        copies = example_leaves(self.leaves, len(self.batch.labels))
+        return example_jacobian(self.runner.losses(self.batch, OBJECTIVES, copies).unbind(), copies)
+
+
+METHODS = ("plain", "j6", "torchjd", "loop", "per_example", "prefix")
+
+
+def seconds(work: Callable[[], Any], device: str) -> float:
+    """Time of one call."""
+    if device == "cpu":
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peak_memory(name: str, arguments: argparse.Namespace) -> float:
+    """Largest memory of a method in MiB: of the allocator on a GPU, of a new process on a CPU."""
+    if arguments.device != "cpu":
+        workload = Workload(arguments)
+        torch.cuda.reset_peak_memory_stats()
+        with frozen(workload.model):
+            getattr(workload, name)()
+        return torch.cuda.max_memory_allocated() / 2**20
+    command = [sys.executable, "-m", "benchmarks.j6_speed", "--only-memory-of", name]
+    for option in ("size", "dtype", "batch", "length"):
+        command += [f"--{option}", str(getattr(arguments, option))]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    return float(done.stdout)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=SIZES, default="tiny")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--length", type=int, default=64, help="tokens, 8 of them the answer's")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--peak-tflops", type=float, help="of the device, for FLOP utilisation")
+    parser.add_argument("--only-memory-of", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    workload = Workload(arguments)
+    if arguments.only_memory_of:
+        with frozen(workload.model):
+            getattr(workload, arguments.only_memory_of)()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        return
+    times: dict[str, list[float]] = {name: [] for name in METHODS}
+    with frozen(workload.model):
+        for turn in range(arguments.rounds + 2):
+            for name in METHODS:
+                taken = seconds(getattr(workload, name), arguments.device)
+                if turn > 1:  # the first rounds warm up
+                    times[name].append(taken)
+    report(workload, times, arguments)
+
+
+def report(
+    workload: Workload, times: dict[str, list[float]], arguments: argparse.Namespace
+) -> None:
+    """Print the table."""
+    parameters = workload.model.num_parameters(only_trainable=False)
+    print(f"{arguments.size}: {parameters / 1e6:.1f} M parameters, {workload.tokens} tokens a step")
+    plain = statistics.median(times["plain"])
+    memory = {name: peak_memory(name, arguments) for name in METHODS}
+    print(f"{'':12}{'ms':>9}{'× plain':>9}{'tokens/s':>10}{'MiB':>8}{'× plain':>9}{'MFU':>7}")
+    passes = {"plain": 2, "j6": 3, "torchjd": 3, "loop": 4, "per_example": 3}
+    for name, values in times.items():
+        taken = statistics.median(values)
+        row = f"{name:12}{1000 * taken:9.1f}{taken / plain:9.2f}{workload.tokens / taken:10.0f}"
+        row += f"{memory[name]:8.0f}{memory[name] / memory['plain']:9.2f}"
+        if (
+            arguments.peak_tflops and name in passes
+        ):  # a pass through a frozen model costs 2 FLOP per weight and token
+            flops = 2 * parameters * workload.tokens * passes[name]
+            row += f"{flops / taken / arguments.peak_tflops / 1e12:7.1%}"
+        print(row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""What the subcommands of ``j6`` do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from j6.examples import ExampleEncoder, in_batches
+from j6.files import read_json, write_json
+from j6.report.page import report_html
+from j6.report.text import metrics_table, report_text
+from j6.soft_prompt import SoftPrompt, SoftPromptConfig
+from j6.soft_prompt.anatomy import Anatomy
+from j6.tuner import History, J6Config, J6Tuner
+from j6.tuner.answers import AnswerRunner, frozen
+from j6.update import J6Update
+
+HISTORY = "history.json"
+
+
+def tune(arguments: argparse.Namespace) -> str:
+    """Tune a soft prompt and write it with its history.
+
+    Args:
+        arguments: Those of ``j6 tune``.
+
+    Returns:
+        What to tell the user.
+    """
+    train = read_examples(arguments.train)
+    validation = None if arguments.val is None else read_examples(arguments.val)
+    config = J6Config(
+        update=J6Update(
+            policy=arguments.policy,
+            components=arguments.components,
+            temperature=arguments.temperature,
+            preference=arguments.preference,
+        ),
+        prompt=SoftPromptConfig(
+            n_tokens=arguments.tokens,
+            layers=None if arguments.layers is None else tuple(arguments.layers),
+            position=arguments.position,
+            init="text" if arguments.text else "vocabulary",
+            text=arguments.text,
+            seed=arguments.seed,
+        ),
+        learning_rate=arguments.learning_rate,
+        max_steps=arguments.steps,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+    )
+    model, tokenizer = load_model(arguments)
+    out = Path(arguments.out)
+    result = J6Tuner(model, tokenizer, config).fit(
+        train, validation=validation, checkpoints=out / "checkpoints"
+    )
+    result.soft_prompt.save(out)
+    write_json(out / HISTORY, result.history.to_json())
+    lines = [result.message, *_side_by_side(result.before, result.after), f"written to {out}"]
+    return "\n".join(lines)
+
+
+def evaluate(arguments: argparse.Namespace) -> str:
+    """Measure a model with and without a soft prompt.
+
+    Args:
+        arguments: Those of ``j6 eval``.
+
+    Returns:
+        The metrics as a table, or as JSON.
+    """
+    examples = read_examples(arguments.data)
+    soft_prompt = SoftPrompt.load(arguments.prompt)
+    model, tokenizer = load_model(arguments)
+    context = Anatomy.of(model).max_length
+    room = None if context is None else context - soft_prompt.n_tokens
+    encoded = ExampleEncoder(tokenizer, soft_prompt.config.position, room).encode_all(examples)
+    with soft_prompt.attached(model), frozen(model):
+        runner = AnswerRunner(soft_prompt, model)
+        device = soft_prompt.w.device
+        before, after = (
+            runner.measure(in_batches(encoded, arguments.batch_size, device), tuned=tuned)
+            for tuned in (False, True)
+        )
+    if arguments.json:
+        return json.dumps({"untuned": before.to_json(), "tuned": after.to_json()}, indent=2)
+    return "\n".join(_side_by_side(before, after))
+
+
+def explain(arguments: argparse.Namespace) -> str:
+    """Report which part of a soft prompt serves which objective.
+
+    Args:
+        arguments: Those of ``j6 explain``.
+
+    Returns:
+        The report as text.
+
+    Raises:
+        FileNotFoundError: If the folder holds no history.
+    """
+    path = Path(arguments.folder) / HISTORY
+    if not path.is_file():
+        msg = f"{arguments.folder} has no {HISTORY}: pass a folder that 'j6 tune --out' wrote"
+        raise FileNotFoundError(msg)
+    history = History.from_json(read_json(path))
+    text = report_text(history)
+    if arguments.html is not None:
+        Path(arguments.html).write_text(report_html(history), encoding="utf-8")
+    return text
+
+
+def read_examples(path: str) -> list[Any]:
+    """Read examples from JSON lines.
+
+    Args:
+        path: A file with one example per line: an object with ``prompt`` and ``answer``, one with
+            ``messages``, or a list ``[prompt, answer]``.
+
+    Returns:
+        The examples.
+
+    Raises:
+        FileNotFoundError: If the file is not there.
+        ValueError: If a line is no JSON, or the file holds no example.
+    """
+    examples = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            examples.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            msg = f"{path}, line {number}, is no JSON ({error}): one example per line is needed"
+            raise ValueError(msg) from error
+    if not examples:
+        msg = f"{path} holds no examples: one JSON object per line is needed"
+        raise ValueError(msg)
+    return examples
+
+
+def load_model(arguments: argparse.Namespace) -> tuple[Any, Any]:
+    """Load a model and its tokenizer from a folder or the Hugging Face cache.
+
+    Args:
+        arguments: With ``model``, ``dtype`` and ``device``.
+
+    Returns:
+        Model and tokenizer.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    dtype = "auto" if arguments.dtype == "auto" else getattr(torch, arguments.dtype)
+    model: Any = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=dtype)
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to(device).eval(), AutoTokenizer.from_pretrained(arguments.model)
+
+
+def _side_by_side(before: Any, after: Any) -> list[str]:
+    if before is None or after is None:
+        return []
+    return metrics_table({"untuned": before, "tuned": after})

@@ -1,0 +1,1 @@
+"""Reading a run: drawings and the attribution report."""

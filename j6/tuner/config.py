@@ -1,0 +1,136 @@
+"""Settings of a tuning run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from j6.metrics import Metrics
+from j6.objectives import Objective, ObjectiveFunction, resolve_objectives
+from j6.soft_prompt.config import SoftPromptConfig
+from j6.update import J6Update
+
+Update = Callable[[Tensor], Tensor]
+Schedule = Literal["cosine", "constant"]
+ProperScore = Literal["nll", "brier"]
+
+
+@dataclass(frozen=True)
+class J6Config:
+    """How a soft prompt is tuned.
+
+    w and h are measured in units of the local activations' size, so that one learning rate fits
+    all models.
+
+    Attributes:
+        objectives: What is minimised: names of built-in objectives, :class:`j6.Objective`, or
+            functions ``(logits, labels, mask) -> [B]``. The first is the one that
+            ``J6Update(priority="factuality")`` protects.
+        update: Combines the objectives' gradients, ``[K, P, m] -> [P, m]``: a
+            :class:`j6.J6Update`, a :class:`j6.aggregation.AggregatorUpdate` or any function.
+        prompt: What the soft prompt looks like.
+        learning_rate: Adam's step size at the start, in units of the activations' size.
+        schedule: ``"cosine"`` falls to a tenth at ``max_steps``; ``"constant"`` stays.
+        max_steps: Most optimiser steps.
+        batch_size: Examples per step.
+        eval_every: Steps between looks at the validation set.
+        patience: Looks without improvement after which the run stops; ``None``: never.
+        stop_on: What must improve on the validation set, lower is better: a proper score
+            (``"nll"`` or ``"brier"``), under which confident wrong answers cost most, or a
+            function of :class:`j6.Metrics`.
+        checkpoint_every: Steps between checkpoints, where a folder for them is given.
+        seed: Seed of the order of examples. The prompt's start has a seed of its own.
+    """
+
+    objectives: Sequence[str | Objective | ObjectiveFunction] = ("factuality", "confidence")
+    update: Update = field(default_factory=J6Update)
+    prompt: SoftPromptConfig = field(default_factory=SoftPromptConfig)
+    learning_rate: float = 0.3
+    schedule: Schedule = "cosine"
+    max_steps: int = 200
+    batch_size: int = 16
+    eval_every: int = 20
+    patience: int | None = 5
+    stop_on: ProperScore | Callable[[Metrics], float] = "nll"
+    checkpoint_every: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        resolve_objectives(self.objectives)
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            msg = f"learning_rate is {self.learning_rate}; a finite number above 0 is needed"
+            raise ValueError(msg)
+        for name in ("max_steps", "batch_size", "eval_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                msg = f"{name} is {getattr(self, name)}; at least 1 is needed"
+                raise ValueError(msg)
+        if self.patience is not None and self.patience < 1:
+            msg = f"patience is {self.patience}; at least 1 is needed, or None for no stop"
+            raise ValueError(msg)
+        if self.schedule not in get_args(Schedule):
+            msg = f"schedule is {self.schedule!r}; allowed are 'cosine', 'constant'"
+            raise ValueError(msg)
+        if not callable(self.stop_on) and self.stop_on not in get_args(ProperScore):
+            msg = f"stop_on is {self.stop_on!r}; allowed are 'nll', 'brier' or a function"
+            raise ValueError(msg)
+        update: object = self.update
+        if not callable(update):
+            msg = f"update is {self.update!r}; a function [K, P, m] -> [P, m] is needed"
+            raise TypeError(msg)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of a step.
+
+        Args:
+            step: Number of the step, from 1.
+
+        Returns:
+            ``learning_rate · (0.1 + 0.9 · (1 + cos(π t)) / 2)`` with t the part of the run that
+            is over, clamped at the end; or the constant.
+        """
+        if self.schedule == "constant":
+            return self.learning_rate
+        over = min((step - 1) / self.max_steps, 1.0)
+        return self.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * over)))
+
+    def score(self, metrics: Metrics) -> float:
+        """What must improve, lower is better.
+
+        Args:
+            metrics: Measured on the validation set.
+
+        Returns:
+            The score.
+        """
+        if callable(self.stop_on):
+            return self.stop_on(metrics)
+        return metrics.nll if self.stop_on == "nll" else metrics.brier
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as a JSON object; functions by name. Equal runs have equal ones."""
+        named = callable(self.stop_on)
+        return {
+            "objectives": [objective.name for objective in resolve_objectives(self.objectives)],
+            "update": _name(self.update),
+            "prompt": {k: _plain(v) for k, v in asdict(self.prompt).items()},
+            "learning_rate": self.learning_rate,
+            "schedule": self.schedule,
+            "max_steps": self.max_steps,
+            "batch_size": self.batch_size,
+            "eval_every": self.eval_every,
+            "patience": self.patience,
+            "stop_on": _name(self.stop_on) if named else self.stop_on,
+            "seed": self.seed,
+        }
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", "") or repr(function)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

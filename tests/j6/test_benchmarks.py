@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import j6_quality, j6_speed
+from benchmarks.j6_knowledge import Knowledge, sentences, split_facts, trained_model, vocabulary
+from j6 import J6Update
+from j6.tuner.answers import frozen
+
+
+def test_facts_are_split_without_overlap() -> None:
+    parts = split_facts(0)
+    assert [len(part) for part in parts] == [192, 128, 400]
+    assert len(set().union(*parts)) == 720
+
+
+def test_sentences_say_what_the_sources_say() -> None:
+    knowledge, ids = Knowledge.generate(), vocabulary()
+    rows = sentences(knowledge, 20_000, torch.Generator().manual_seed(0))
+    facts = (rows[:, 2] - ids["e0"]) * 6 + rows[:, 3] - ids["r0"]
+    right = rows[:, 4] - ids["o0"] == knowledge.truth[facts]
+    almanac, forum = rows[:, 1] == ids["almanac"], rows[:, 1] == ids["forum"]
+    assert right[almanac].float().mean() > 0.65
+    assert right[forum].float().mean() < 0.45
+
+
+@pytest.mark.parametrize("architecture", j6_quality.ARCHITECTURES)
+def test_models_are_trained_tuned_and_measured(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(j6_quality, "STEPS", 2)
+    model = trained_model(architecture, tmp_path, steps=3)
+    again = trained_model(architecture, tmp_path, steps=3)
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+    )
+    metrics = j6_quality.tune(model, J6Update(), 0.1, seed=0)
+    assert metrics["examples"] == 400
+
+
+def test_the_curve_is_met_at_equal_entropy() -> None:
+    def row(accuracy: float, entropy: float) -> dict[str, float]:
+        return {"accuracy": accuracy, "nll": 0, "entropy": entropy, "ece": 0, "confident_wrong": 0}
+
+    sums = {0.0: {"llama": [row(0.8, 1.0)]}, 0.5: {"llama": [row(0.6, 0.5)]}}
+    accuracy, _ = j6_quality.off_the_curve({"llama": [row(0.75, 0.75)]}, sums)
+    assert accuracy == pytest.approx(0.05)
+    assert j6_quality.off_the_curve({"llama": [row(0.5, 0.1)]}, sums)[0] == pytest.approx(-0.1)
+
+
+def test_every_way_to_a_direction_runs() -> None:
+    arguments = argparse.Namespace(size="tiny", dtype="float32", device="cpu", batch=2, length=24)
+    workload = j6_speed.Workload(arguments)
+    directions = {}
+    with frozen(workload.model):
+        for name in ("plain", "j6", "loop", "per_example", "prefix"):
+            directions[name] = getattr(workload, name)()
+    torch.testing.assert_close(directions["j6"], directions["loop"], atol=1e-5, rtol=1e-3)
+    assert directions["per_example"].shape == (2, 2, 2, 8 * 128)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from j6 import TuneResult, files
+from tests.j6.test_tuner import CONFIG, fit
+
+
+class KilledError(Exception):
+    """Stands for the process ending."""
+
+
+def same(a: TuneResult, b: TuneResult) -> bool:
+    return a.history == b.history and bool(
+        torch.equal(a.soft_prompt.w, b.soft_prompt.w)
+        and torch.equal(a.soft_prompt.h, b.soft_prompt.h)
+    )
+
+
+@pytest.mark.parametrize("write", range(1, 7))
+def test_killed_while_writing_and_resumed_ends_the_same(
+    write: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = fit()
+    count = 0
+    whole = files.write_bytes
+
+    def dies(path: Path, data: bytes) -> None:
+        nonlocal count
+        count += 1
+        if count == write:
+            path.with_name(f".{path.name}.1").write_bytes(data[: len(data) // 2])
+            raise KilledError
+        whole(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_bytes", dies)
+        with pytest.raises(KilledError):
+            fit(checkpoints=tmp_path)
+    assert same(fit(checkpoints=tmp_path), expected)
+
+
+def test_finished_run_is_given_back_without_a_step(tmp_path: Path) -> None:
+    calls = 0
+
+    def counted(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return logits.square().mean((1, 2))
+
+    config = replace(CONFIG, objectives=("factuality", counted))
+    first = fit(config, checkpoints=tmp_path)
+    before = calls
+    assert same(fit(config, checkpoints=tmp_path), first)
+    assert calls == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    fit(checkpoints=tmp_path)
+    with pytest.raises(ValueError, match=r"checkpoint of another run \(config.*resume=False"):
+        fit(replace(CONFIG, learning_rate=0.2), checkpoints=tmp_path)
+    with pytest.raises(ValueError, match=r"another run \(examples"):
+        fit(checkpoints=tmp_path, validation=None)
+    other = fit(replace(CONFIG, learning_rate=0.2), checkpoints=tmp_path, resume=False)
+    assert same(other, fit(replace(CONFIG, learning_rate=0.2)))
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from tests.j6.test_tuner import CONFIG, fit
+from dataclasses import replace
+import j6.tuner.run as run
+write = run.write_checkpoint
+def slow(*arguments):
+    write(*arguments)
+    print("written", flush=True)
+    time.sleep(0.05)
+run.write_checkpoint = slow
+fit(replace(CONFIG, checkpoint_every=1), checkpoints=Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_and_resume_ends_the_same(tmp_path: Path) -> None:
+    config: Any = replace(CONFIG, checkpoint_every=1)
+    process = subprocess.Popen(  # noqa: S603 (our own code)
+        [sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for _ in range(5):
+        assert process.stdout.readline() == "written\n"
+    time.sleep(0.06)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+    assert same(fit(config, checkpoints=tmp_path), fit(config))

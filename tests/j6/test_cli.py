@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from j6.cli import main
+from tests.j6._models import tiny_model
+from tests.j6._tasks import HELD_OUT, PAIRS, tokenizer
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A saved model with its tokenizer, training pairs and held-out chats."""
+    tiny_model().save_pretrained(tmp_path / "model")
+    tokenizer().save_pretrained(tmp_path / "model")
+    pairs = [json.dumps({"prompt": p, "answer": a}) for p, a in PAIRS]
+    (tmp_path / "train.jsonl").write_text("\n".join(pairs) + "\n\n")
+    (tmp_path / "val.jsonl").write_text("\n".join(json.dumps(pair) for pair in HELD_OUT))
+    return tmp_path
+
+
+def test_tune_eval_explain(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = ["--model", str(folder / "model"), "--device", "cpu"]
+    out = folder / "prompt"
+    data = ["--train", str(folder / "train.jsonl"), "--val", str(folder / "val.jsonl")]
+    assert main(["tune", *model, *data, "--out", str(out), "--steps", "3", "--tokens", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "stopped after 3 steps" in said
+    assert "untuned" in said
+
+    arguments = ["eval", *model, "--prompt", str(out), "--data", str(folder / "val.jsonl")]
+    assert main(arguments) == 0
+    assert "confident_wrong" in capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"untuned", "tuned"}
+
+    page = folder / "report.html"
+    assert main(["explain", str(out), "--html", str(page)]) == 0
+    assert "squared gradient" in capsys.readouterr().out
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_wrong_input_is_told_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = folder / "bad.jsonl"
+    tune = ["tune", "--model", str(folder / "model"), "--out", str(folder / "o"), "--train"]
+    cases = [
+        ([*tune, str(folder / "none.jsonl")], None, "No such file"),
+        ([*tune, str(bad)], '{"prompt": "w1"', "bad.jsonl, line 1, is no JSON"),
+        ([*tune, str(bad)], "\n", "holds no examples"),
+        ([*tune, str(bad)], '{"prompt": "w1", "answer": ""}', "example 0: the answer to 'w1'"),
+        ([*tune, str(bad), "--layers", "9"], '["w1", "w2"]', "layers contains 9"),
+        (["explain", str(folder)], None, "has no history.json"),
+    ]
+    for arguments, text, expected in cases:
+        if text is not None:
+            bad.write_text(text)
+        assert main(arguments) == 2
+        said = capsys.readouterr().err.splitlines()[-1]  # transformers shows bars before it
+        assert said.startswith(f"j6 {arguments[0]}: ")
+        assert expected in said
+
+
+def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "{tune,eval,explain}" in capsys.readouterr().out

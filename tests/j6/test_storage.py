@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from j6 import J6Tuner, SoftPrompt, SoftPromptConfig, export_peft, import_peft
+from tests.j6._models import ARCHITECTURES, tiny_model
+from tests.j6._tasks import PAIRS, tokenizer
+from tests.j6.test_soft_prompt import batch, prompt_for
+from tests.j6.test_tuner import CONFIG
+
+# PEFT 0.21 still asks transformers under the old name.
+peft_asks = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_saved_and_loaded_is_the_same(name: str, tmp_path: Path) -> None:
+    model = tiny_model(name)
+    soft_prompt = prompt_for(model)
+    soft_prompt.save(tmp_path / "a" / "b")
+    loaded = SoftPrompt.load(tmp_path / "a" / "b")
+    assert loaded.config == soft_prompt.config
+    ids, mask = batch()
+    with soft_prompt.attached(model):
+        expected = soft_prompt(ids, mask).logits
+    with loaded.attached(model):
+        assert torch.equal(loaded(ids, mask).logits, expected)
+    assert {p.name for p in (tmp_path / "a" / "b").iterdir()} == {
+        "soft_prompt.safetensors",
+        "soft_prompt.json",
+    }
+
+
+def test_same_model_in_half_precision_is_accepted(tmp_path: Path) -> None:
+    prompt_for(tiny_model()).save(tmp_path)
+    model = tiny_model().to(torch.bfloat16)
+    with SoftPrompt.load(tmp_path).attached(model):
+        pass
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    prompt_for(tiny_model()).save(tmp_path)
+    loaded = SoftPrompt.load(tmp_path)
+    for other, match in (
+        (tiny_model(seed=1), "the values of the embedding"),
+        (tiny_model("mistral"), "model_type llama against mistral"),
+        (tiny_model(num_hidden_layers=4), "n_layers 3 against 4"),
+    ):
+        with pytest.raises(ValueError, match=f"made for 'LlamaForCausalLM'.*{match}"):
+            loaded.attach(other)
+
+
+def test_broken_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"has no soft_prompt\.json"):
+        SoftPrompt.load(tmp_path)
+    prompt_for(tiny_model()).save(tmp_path)
+    tensors, description = tmp_path / "soft_prompt.safetensors", tmp_path / "soft_prompt.json"
+    whole = tensors.read_bytes()
+    tensors.write_bytes(whole[:-20])
+    with pytest.raises(ValueError, match=r"soft_prompt\.safetensors is broken"):
+        SoftPrompt.load(tmp_path)
+    text = description.read_text()
+    description.write_text(json.dumps({**json.loads(text), "format": 9}))
+    with pytest.raises(ValueError, match="has format 9; this version reads format 1"):
+        SoftPrompt.load(tmp_path)
+    description.write_text(text[:30])
+    with pytest.raises(ValueError, match="is no JSON file"):
+        SoftPrompt.load(tmp_path)
+
+
+def test_nan_is_not_saved(tmp_path: Path) -> None:
+    soft_prompt = prompt_for(tiny_model())
+    soft_prompt.save(tmp_path)
+    before = (tmp_path / "soft_prompt.safetensors").read_bytes()
+    with torch.no_grad():
+        soft_prompt.h[0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="h holds NaN or infinity"):
+        soft_prompt.save(tmp_path)
+    assert (tmp_path / "soft_prompt.safetensors").read_bytes() == before
+
+
+@peft_asks
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3"])
+def test_peft_runs_what_we_export(name: str, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    model = tiny_model(name)
+    config = SoftPromptConfig(n_tokens=3, layers=(), position="start")
+    soft_prompt = SoftPrompt.for_model(model, config)
+    export_peft(soft_prompt, tmp_path)
+    ids, mask = batch("right")
+    with soft_prompt.attached(model), torch.no_grad():
+        expected = soft_prompt(ids, mask).logits
+    adapted = peft.PeftModel.from_pretrained(tiny_model(name), tmp_path)
+    with torch.no_grad():
+        found = adapted(input_ids=ids, attention_mask=mask).logits
+    real = torch.cat([torch.ones(3, 3, dtype=torch.bool), mask == 1], dim=1)
+    torch.testing.assert_close(found[real], expected[real], atol=1e-5, rtol=1e-4)
+
+
+@peft_asks
+def test_we_run_what_peft_saves(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    adapted = peft.get_peft_model(tiny_model(), config)
+    adapted.save_pretrained(tmp_path)
+    ids, _ = batch(lengths=(6, 6))
+    with torch.no_grad():
+        expected = adapted(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    model = tiny_model()
+    soft_prompt = import_peft(tmp_path, model)
+    with soft_prompt.attached(model), torch.no_grad():
+        found = soft_prompt(ids).logits
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert import_peft(tmp_path, model, layers=(1,)).h.shape == (1, 4, 16)
+
+
+def test_what_peft_cannot_hold_is_said(tmp_path: Path) -> None:
+    soft_prompt = prompt_for(tiny_model())
+    with (
+        pytest.warns(UserWarning, match="h is left out"),
+        pytest.warns(UserWarning, match="not 'after_bos'"),
+    ):
+        export_peft(soft_prompt, tmp_path)
+
+
+def test_other_adapters_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "task_type": "CAUSAL_LM"}')
+    with pytest.raises(ValueError, match="holds a LORA adapter"):
+        import_peft(tmp_path, tiny_model())
+
+
+@peft_asks
+def test_a_model_with_lora_takes_a_soft_prompt() -> None:
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])
+    adapted = peft.get_peft_model(tiny_model(), config)
+    ids, mask = batch()
+    soft_prompt = prompt_for(adapted)
+    with soft_prompt.attached(tiny_model()), torch.no_grad():
+        expected = soft_prompt(ids, mask).logits  # LoRA starts at 0
+    with soft_prompt.attached(adapted), torch.no_grad():
+        torch.testing.assert_close(soft_prompt(ids, mask).logits, expected)
+        assert soft_prompt.generate(ids, mask, max_new_tokens=2).shape == (3, 2)
+        with pytest.raises(RuntimeError, match="PeftModelForCausalLM passes its model by"):
+            adapted(input_ids=ids)
+    result = J6Tuner(adapted, tokenizer(), CONFIG).fit(PAIRS, progress=False)
+    assert result.history.steps
