@@ -18,7 +18,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -68,7 +68,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it; scores in [0, 1], calls are metric calls, cost in US dollars."""
+    """What came of it; scores in [0, 1], calls are metric calls.
+
+    An optimizer that raised leaves the user with the program they had: ``final`` is ``base``, and
+    ``error`` says what happened.
+    """
 
     optimizer: str
     task: str
@@ -79,6 +83,7 @@ class Outcome:
     final: float
     prompt_model_calls: int
     seconds: float
+    error: str = ""
 
 
 def gpo(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int) -> Any:
@@ -179,7 +184,7 @@ ABLATIONS: dict[str, Callable[..., Any]] = {
 READS_FEEDBACK = ("GPO", "GEPA")
 
 
-def run(setting: Setting) -> Outcome | None:
+def run(setting: Setting) -> Outcome:
     """Make one run, with whatever the optimizer prints swallowed."""
     logging.disable(logging.CRITICAL)
     sandbox.register()
@@ -197,14 +202,18 @@ def run(setting: Setting) -> Outcome | None:
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
     ):
-        compiled = compile_(program, train, val, metric, setting.budget, setting.seed)
+        compiled, error = program, ""
+        try:
+            compiled = compile_(program, train, val, metric, setting.budget, setting.seed)
+        except Exception as raised:  # noqa: BLE001 - one failure must not end the comparison
+            error = f"{type(raised).__name__}: {raised}"
         seconds = time.perf_counter() - began
         final = held_out(compiled, test)
         base = start_score(setting.task, setting.seed)
     result = getattr(compiled, "detailed_results", None)
     asked = getattr(getattr(result, "prompt_usage", None), "lm_calls", 0)
     return Outcome(**asdict(setting), calls=metric.calls, base=base, final=final,
-                   prompt_model_calls=asked, seconds=seconds)  # fmt: skip
+                   prompt_model_calls=asked, seconds=seconds, error=error)  # fmt: skip
 
 
 def held_out(program: Any, test: list[dspy.Example]) -> float:
@@ -232,9 +241,13 @@ def main() -> None:
     ]
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(options.processes) as pool, (out / "compare.jsonl").open("a") as log:
-        for outcome in pool.map(run, settings):
-            log.write(json.dumps(asdict(outcome)) + "\n")
+    log_file = out / "compare.jsonl"
+    rows = [json.loads(line) for line in log_file.open()] if log_file.exists() else []
+    done = {(row["optimizer"], row["task"], row["budget"], row["seed"]) for row in rows}
+    settings = [s for s in settings if (s.optimizer, s.task, s.budget, s.seed) not in done]
+    with ProcessPoolExecutor(options.processes) as pool, log_file.open("a") as log:
+        for finished in as_completed([pool.submit(run, setting) for setting in settings]):
+            log.write(json.dumps(asdict(finished.result())) + "\n")
             log.flush()
     report(out)
 
