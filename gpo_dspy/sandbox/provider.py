@@ -86,6 +86,7 @@ def _handler() -> Any:
         model, messages = request["model"], request["messages"]
         options = request.get("optional_params") or {}
         texts = replies(model, messages, int(options.get("n") or 1))
+        _price(model)  # a name with a latency is known to LiteLLM from its first use on
         return _response(litellm, model, messages, texts)
 
     return SandboxLLM()

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from gpo_dspy.sandbox.dice import Dice
+from gpo_dspy.sandbox.dice import Dice, share
 
-from .credit import credits_of, sentences
+from .credit import learn
 from .cues import material, pitfalls
 from .diagnosis import suspected
+from .ideas import idea, sentences
 from .meta import Brief
-from .phrases import FILLER, topic, word
+from .phrases import FILLER, word
 
 # What sounds good anywhere, right or wrong.
 _PLAUSIBLE = (*FILLER, "complete", "bare", "calculate", "in_order", "quantities", "digits")
 _CASES_READ = 8
 _FREE_BUDGET = 60
-_NOTICEABLE = 1.0  # points
-_TRUST = 2.0  # points
+_TRUST = 2.0  # points of credit that make advice e times as likely
+_IN_VAIN = 0.1  # as likely as advice that was not tried
+_SAID_ALREADY = 0.2  # likewise
+_STUBBORN = 3.0
 
 
 def compose(brief: Brief, dice: Dice, skill: float = 1.0) -> str:
@@ -30,111 +33,107 @@ def compose(brief: Brief, dice: Dice, skill: float = 1.0) -> str:
         dice: Source of chance.
         skill: Share of the guesses that follow from what was seen; the others are wild.
     """
-    credit = credits_of(brief.scored)
-    budget = _words_to_change(brief, dice)
-    kept, spent = _weeded(sentences(brief.current), credit, dice, budget)
-    for line in _additions(brief, kept, credit, dice, skill, budget - spent):
-        length = len(line.split())
-        if spent + length <= budget:
-            kept.append(line)
-            spent += length
-    return " ".join(kept) or brief.current
+    return _Draft(brief, dice, skill).text()
 
 
-def _words_to_change(brief: Brief, dice: Dice) -> int:
-    asked = _FREE_BUDGET if brief.budget is None else brief.budget
-    overshoots = dice.chance(0.04 if brief.too_long else 0.15)
-    return int(asked * (1.2 + dice.random())) + 4 if overshoots else asked
+class _Draft:
+    """One rewrite in the making."""
 
+    def __init__(self, brief: Brief, dice: Dice, skill: float) -> None:
+        self._brief, self._dice, self._skill = brief, dice, skill
+        self._lessons = learn(brief.scored, brief.current)
 
-def _weeded(
-    lines: Sequence[str], credit: Mapping[str, float], dice: Dice, budget: int
-) -> tuple[list[str], int]:
-    kept, spent = [], 0
-    for line in lines:
-        length = len(line.split())
-        if dice.chance(_doubt(credit.get(line, 0.0))) and spent + length <= budget:
-            spent += length
-        else:
-            kept.append(line)
-    return kept, spent
+    def text(self) -> str:
+        budget = self._words_to_change()
+        kept, spent = self._weeded(budget)
+        for line in self._additions(kept, budget - spent):
+            length = len(line.split())
+            if spent + length <= budget:
+                kept.append(line)
+                spent += length
+        return " ".join(kept) or self._brief.current
 
+    def _words_to_change(self) -> int:
+        asked = _FREE_BUDGET if self._brief.budget is None else self._brief.budget
+        overshoots = self._dice.chance(0.04 if self._brief.too_long else 0.15)
+        return int(asked * (1.2 + self._dice.random())) + 4 if overshoots else asked
 
-def _doubt(credit: float) -> float:
-    """Return how likely a sentence is left out; one of unknown worth is, now and then."""
-    if credit < -_NOTICEABLE:
-        return 0.8
-    return 0.03 if credit > _NOTICEABLE else 0.15
+    def _weeded(self, budget: int) -> tuple[list[str], int]:
+        kept, spent = [], 0
+        for line in sentences(self._brief.current):
+            length = len(line.split())
+            if self._dice.chance(self._doubt(line)) and spent + length <= budget:
+                spent += length
+            else:
+                kept.append(line)
+        return kept, spent
 
+    def _doubt(self, line: str) -> float:
+        """Return how likely a sentence is left out; one of unknown worth is, now and then."""
+        if self._lessons.hurts(idea(line)):
+            return 0.85
+        if self._lessons.helps(idea(line)):
+            return 0.02
+        return 0.08 if self._lessons.any else 0.15
 
-def _additions(
-    brief: Brief,
-    kept: Sequence[str],
-    credit: Mapping[str, float],
-    dice: Dice,
-    skill: float,
-    room: int,
-) -> list[str]:
-    chosen = _from_others(brief, kept, credit, dice)
-    seen = any(case.failed for case in brief.cases)
-    keys = _from_failures(brief, [*kept, *chosen], credit, dice, skill) if seen else []
-    keys = keys or _from_guesses(brief, credit, dice)
-    if not (keys or chosen) or dice.chance(0.3 if seen else 0.6):
-        keys.insert(dice.integer(0, len(keys)), dice.weighted(_trusted(FILLER, credit)))
-    chosen += [word(key, dice, room) for key in keys]
-    return [line for line in dict.fromkeys(chosen) if line not in kept]
+    def _additions(self, kept: Sequence[str], room: int) -> list[str]:
+        dice = self._dice
+        chosen = self._from_others(kept)
+        seen = any(case.failed for case in self._brief.cases)
+        keys = self._from_failures([*kept, *chosen]) if seen else []
+        keys = keys or self._from_guesses()
+        if not (keys or chosen) or dice.chance(0.3 if seen else 0.6):
+            keys.insert(dice.integer(0, len(keys)), dice.weighted(self._weighed(tuple(FILLER))))
+        chosen += [word(key, dice, room) for key in keys]
+        return [line for line in dict.fromkeys(chosen) if line not in kept]
 
+    def _from_others(self, kept: Sequence[str]) -> list[str]:
+        """Take over what seems to have helped other prompts."""
+        lines = {idea(x): x for prompt, _ in self._brief.scored for x in sentences(prompt)}
+        told = {idea(line) for line in kept}
+        good = [name for name in lines if name not in told and self._lessons.helps(name)]
+        good.sort(key=lambda name: -self._lessons.credit[name])
+        return [lines[name] for name in good if self._dice.chance(0.9)][:3]
 
-def _from_others(
-    brief: Brief, kept: Sequence[str], credit: Mapping[str, float], dice: Dice
-) -> list[str]:
-    others = dict.fromkeys(line for prompt, _ in brief.scored for line in sentences(prompt))
-    told = {topic(line) for line in kept} - {""}
-    missing = [line for line in others if line not in kept and topic(line) not in told]
-    if not credit:
-        return [line for line in missing if dice.chance(0.25)]
-    good = sorted(missing, key=lambda line: -credit.get(line, 0.0))
-    return [line for line in good if credit.get(line, 0.0) > _NOTICEABLE and dice.chance(0.6)][:2]
+    def _from_failures(self, present: Sequence[str]) -> list[str]:
+        dice, brief = self._dice, self._brief
+        failed = [case for case in brief.cases if case.failed]
+        told = {idea(line) for line in present}
+        votes: Counter[str] = Counter()
+        for case in dice.sample(failed, min(len(failed), _CASES_READ)):
+            weights = self._weighed(suspected(case, brief.writer))
+            news = {key: w * (_SAID_ALREADY if key in told else 1) for key, w in weights.items()}
+            votes[dice.weighted(news)] += 1
+        keys = []
+        for _ in range(min(2 if dice.chance(0.3) else 1, len(votes))):
+            key = dice.weighted({key: count**1.5 for key, count in votes.items()})
+            del votes[key]
+            keys.append(key if dice.chance(self._skill) else self._wild())
+        return keys
 
+    def _from_guesses(self) -> list[str]:
+        chance = 0.6 if material(self._brief.text) else 0.3
+        count = 2 if self._dice.chance(0.3) else 1
+        return [self._wild() for _ in range(count) if self._dice.chance(chance)]
 
-def _from_failures(
-    brief: Brief, present: Sequence[str], credit: Mapping[str, float], dice: Dice, skill: float
-) -> list[str]:
-    failed = [case for case in brief.cases if case.failed]
-    votes: Counter[str] = Counter()
-    for case in dice.sample(failed, min(len(failed), _CASES_READ)):
-        votes[dice.weighted(suspected(case, brief.writer))] += 1
-    told = {topic(line) for line in present}
-    trust = _trusted(votes, credit)
-    wanted = {
-        key: trust[key] * count**1.5 * (0.2 if key in told else 1) for key, count in votes.items()
-    }
-    count = min(2 if dice.chance(0.3) else 1, len(wanted))
-    keys = []
-    for _ in range(count):
-        key = dice.weighted(wanted)
-        del wanted[key]
-        keys.append(key if dice.chance(skill) else _wild(brief, credit, dice))
-    return keys
+    def _wild(self) -> str:
+        """Guess from the kind of material alone, or take what sounds good anywhere."""
+        bank = pitfalls(material(self._brief.text)) if self._dice.chance(0.5) else _PLAUSIBLE
+        return self._dice.weighted(self._weighed(bank))
 
+    def _weighed(self, keys: Mapping[str, float] | Sequence[str]) -> dict[str, float]:
+        """Weigh advice by hunch, and by how prompts did that gave it already.
 
-def _from_guesses(brief: Brief, credit: Mapping[str, float], dice: Dice) -> list[str]:
-    chance = 0.35 if material(brief.text) else 0.2
-    count = 2 if dice.chance(0.3) else 1
-    return [_wild(brief, credit, dice) for _ in range(count) if dice.chance(chance)]
-
-
-def _wild(brief: Brief, credit: Mapping[str, float], dice: Dice) -> str:
-    """Guess from the kind of material alone, or take what sounds good anywhere."""
-    bank = pitfalls(material(brief.text)) if dice.chance(0.5) else _PLAUSIBLE
-    return dice.weighted(_trusted(bank, credit))
-
-
-def _trusted(keys: Iterable[str], credit: Mapping[str, float]) -> dict[str, float]:
-    """Weigh advice by how prompts did that gave it already."""
-    weights = dict.fromkeys(keys, 1.0)
-    for line, points in credit.items():
-        key = topic(line)
-        if key in weights:
-            weights[key] *= min(3.0, max(0.1, math.exp(points / _TRUST)))
-    return weights
+        Hunches belong to the kind of task and to the prompt that is read: asked again, the
+        rewriter comes up with the same ideas again, unless it sees that they were tried.
+        """
+        weights = dict(keys) if isinstance(keys, Mapping) else dict.fromkeys(keys, 1.0)
+        kind = material(self._brief.text)
+        for key in weights:
+            hunch = share("hunch", kind, key) + share("hunch", self._brief.current, key) - 1
+            weights[key] *= math.exp(_STUBBORN * hunch)
+            points = self._lessons.credit.get(key, 0.0)
+            weights[key] *= min(3.0, max(0.05, math.exp(points / _TRUST)))
+            if key in self._lessons.vain:
+                weights[key] *= _IN_VAIN
+        return weights

@@ -1,41 +1,92 @@
-"""What the scores of whole prompts say about their sentences."""
+"""What the scores of whole prompts say about the ideas in them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from dataclasses import dataclass, field
 
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
-_DOUBT = 0.2
+from .ideas import ideas
+
+_DOUBT = 0.5
 _PROMPTS_READ = 12
+_NOTICEABLE = 2.0  # points
 
 
-def sentences(prompt: str) -> list[str]:
-    """Split a prompt into its sentences.
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What scored prompts teach.
+
+    Attributes:
+        credit: Idea -> what it seems to bring, in points, shrunk to 0.
+        vain: Ideas which prompts had that were no better for it than the current one.
+    """
+
+    credit: Mapping[str, float] = field(default_factory=dict)
+    vain: frozenset[str] = frozenset()
+
+    @property
+    def any(self) -> bool:
+        """Whether there were scores to learn from."""
+        return bool(self.credit)
+
+    def helps(self, idea: str) -> bool:
+        """Tell whether an idea clearly helps."""
+        return self.credit.get(idea, 0.0) > _NOTICEABLE
+
+    def hurts(self, idea: str) -> bool:
+        """Tell whether an idea clearly hurts."""
+        return self.credit.get(idea, 0.0) < -_NOTICEABLE
+
+
+def learn(scored: Sequence[tuple[str, float]], current: str) -> Lessons:
+    """Learn from scored prompts; from equal scores there is nothing to learn.
 
     Args:
-        prompt: Free text.
+        scored: Prompts with their scores.
+        current: The prompt to improve; its score is among them, or else the best is its standard.
     """
-    return [part.strip() for part in _SENTENCE.split(prompt) if part.strip()]
+    read = list(dict(scored).items())[-_PROMPTS_READ:]
+    scores = [score for _, score in read]
+    if not read or max(scores) == min(scores):
+        return Lessons()
+    own, told = dict(read).get(current, max(scores)), ideas(current)
+    parts = [ideas(prompt) for prompt, _ in read]
+    credit = _effects(parts, scores)
+    tried = {i for part, score in zip(parts, scores, strict=True) if score <= own for i in part}
+    vain = frozenset(i for i in tried - told if credit[i] <= _NOTICEABLE)
+    return Lessons(credit, vain)
 
 
-def credits_of(scored: Sequence[tuple[str, float]]) -> Mapping[str, float]:
-    """Return what each sentence seems to bring, in points, shrunk to 0.
+def _effects(parts: Sequence[frozenset[str]], scores: Sequence[float]) -> dict[str, float]:
+    """Estimate the effect of each idea by ridge regression of the scores on the ideas.
 
-    Every pair of prompts shares the difference of its scores among the sentences that only one of
-    the two has; pairs that differ in little say most.
-
-    Args:
-        scored: Prompts with their scores; with fewer than two there is nothing to compare.
+    In its dual form, which is small and needs nothing but exact sums in a fixed order: with the
+    Gram matrix K of the centred rows, (K + doubt) a = scores - mean; an idea's effect is the sum
+    of a over the prompts that have it.
     """
-    split = [(frozenset(sentences(prompt)), score) for prompt, score in scored[-_PROMPTS_READ:]]
-    gains: dict[str, float] = {}
-    trust: dict[str, float] = {}
-    for (one, high), (other, low) in combinations(split, 2):
-        apart = one ^ other
-        for line in apart:
-            sign = 1 if line in one else -1
-            gains[line] = gains.get(line, 0.0) + sign * (high - low) / len(apart) ** 2
-            trust[line] = trust.get(line, 0.0) + 1 / len(apart)
-    return {line: gains[line] / (trust[line] + _DOUBT) for line in sorted(gains)}
+    count = len(parts)
+    shared = [[float(len(one & other)) for other in parts] for one in parts]
+    rows = [sum(row) / count for row in shared]
+    mean, level = sum(rows) / count, sum(scores) / count
+    gram = [
+        [shared[i][j] - rows[i] - rows[j] + mean + _DOUBT * (i == j) for j in range(count)]
+        for i in range(count)
+    ]
+    weights = _solve(gram, [score - level for score in scores])
+    every = sorted(frozenset().union(*parts))
+    return {i: sum(w for w, part in zip(weights, parts, strict=True) if i in part) for i in every}
+
+
+def _solve(matrix: list[list[float]], right: list[float]) -> list[float]:
+    """Solve a positive definite system by elimination."""
+    count = len(right)
+    for i in range(count):
+        for j in range(i + 1, count):
+            factor = matrix[j][i] / matrix[i][i]
+            matrix[j] = [b - factor * a for a, b in zip(matrix[i], matrix[j], strict=True)]
+            right[j] -= factor * right[i]
+    solved = [0.0] * count
+    for i in reversed(range(count)):
+        known = sum(matrix[i][j] * solved[j] for j in range(i + 1, count))
+        solved[i] = (right[i] - known) / matrix[i][i]
+    return solved

@@ -12,7 +12,9 @@ import pytest
 from gpo_dspy import sandbox
 
 # Deprecations and leaks of the optimizers themselves are no concern of these tests.
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = pytest.mark.filterwarnings(
+    "default", "ignore:Item '.*' on TypedDict class:UserWarning"
+)
 
 TRAIN = sandbox.make_dataset("word_sorting", 12, seed=1)
 VALID = sandbox.make_dataset("word_sorting", 8, seed=2)

@@ -32,9 +32,7 @@ def test_registering_twice_adds_one_entry_and_keeps_the_others(
 
 def test_nothing_is_logged_or_printed() -> None:
     code = "from gpo_dspy import sandbox; sandbox.register()"
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("", "")
 
 
@@ -43,9 +41,7 @@ def test_importing_brings_in_neither_litellm_nor_torch() -> None:
         "import sys, gpo_dspy.sandbox as s; s.make_dataset('navigation', 3);"
         "print([m for m in ('litellm', 'torch') if m in sys.modules])"
     )
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
 
 
@@ -59,6 +55,16 @@ def test_usage_and_cost_are_counted() -> None:
         assert usage["prompt_tokens"] > usage["completion_tokens"] > 0
         price = (usage["prompt_tokens"] * given + usage["completion_tokens"] * said) / 1e6
         assert entry["cost"] == pytest.approx(price)
+
+
+def test_a_name_with_a_latency_has_the_same_price() -> None:
+    slow = dspy.LM("sandbox/solver-5ms", engine="litellm", cache=False)
+    costs = []
+    for model in (sandbox.solver(cache=False), slow):
+        with dspy.context(lm=model):
+            dspy.Predict("question -> answer")(question=SORT)
+        costs.append(model.history[-1]["cost"])
+    assert costs[0] == costs[1] > 0
 
 
 def test_tokens_are_word_pieces() -> None:
@@ -97,7 +103,5 @@ def test_configure_makes_the_solver_the_default() -> None:
         "import dspy; from gpo_dspy import sandbox; solver, rewriter = sandbox.configure();"
         "print(dspy.settings.lm is solver, solver.model, rewriter.model)"
     )
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "True sandbox/solver sandbox/rewriter\n"

@@ -13,7 +13,8 @@ import pytest
 from gpo_dspy.sandbox.provider import replies
 from gpo_dspy.sandbox.reading import read
 from gpo_dspy.sandbox.rewriting import is_meta
-from gpo_dspy.sandbox.rewriting.credit import credits_of
+from gpo_dspy.sandbox.rewriting.credit import learn
+from gpo_dspy.sandbox.rewriting.ideas import idea
 from gpo_dspy.sandbox.rewriting.meta import Brief, understand
 from gpo_dspy.sandbox.rewriting.phrases import topic
 from gpo_dspy.sandbox.rewriting.symptoms import Case, symptom
@@ -168,14 +169,43 @@ def test_same_request_same_rewrite() -> None:
     assert len(set(rewrites(FIELDS, 20))) > 10
 
 
-def test_sentences_get_credit_from_scores() -> None:
-    credit = credits_of(
-        [("A.", 40.0), ("A. Good.", 60.0), ("A. Bad.", 20.0), ("A. Good. Bad.", 40.0)]
-    )
-    assert credit["Good."] > 5
-    assert credit["Bad."] < -5
-    assert "A." not in credit
-    assert credits_of([("A.", 40.0)]) == {}
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Be concise.", "Keep answers short and concise"),
+        ("Ignore upper case", "Capital letters do not come first."),
+        ("Make sure to use step-by-step reasoning.", "Think step by step."),
+        ("Remove all duplicates", "List each unique word once."),
+        ("Work from the innermost bracket", "Use a stack: last opened, first closed."),
+    ],
+)
+def test_an_idea_is_recognised_in_other_words(one: str, other: str) -> None:
+    assert idea(one) == idea(other) != one
+
+
+def test_opposites_and_the_unknown_are_no_idea_of_the_stock() -> None:
+    assert idea("Remove duplicates.") != idea("Do not remove duplicates.")
+    assert idea("Sort the words.") == "Sort the words."
+
+
+def test_ideas_get_credit_from_scores_however_they_are_worded() -> None:
+    both = "A. Preserve every repetition of a word. Find a creative way to the solution."
+    prompts = ("A.", "A. Keep duplicate words.", "A. Be creative.", both)
+    lessons = learn(list(zip(prompts, (40.0, 60.0, 20.0, 40.0), strict=True)), "A.")
+    assert lessons.credit["duplicates"] > 5
+    assert lessons.credit["creative"] < -5
+    assert abs(lessons.credit["A."]) < 1e-6
+    assert lessons.vain == {"creative"}
+
+
+def test_what_brought_nothing_was_tried_in_vain() -> None:
+    scored = [("Be brief.", 20.0), ("A. Answer briefly, in one word.", 40.0), ("A.", 40.0)]
+    assert learn(scored, "A.").vain == {idea("Be brief."), "brief"}
+
+
+def test_equal_scores_teach_nothing() -> None:
+    assert not learn([("A.", 40.0), ("A. Be creative.", 40.0)], "A.").any
+    assert not learn([("A.", 40.0)], "A.").any
 
 
 def test_sentences_with_bad_credit_go_and_good_ones_come() -> None:
@@ -198,3 +228,18 @@ def test_rewriting_is_fast() -> None:
     for _ in range(50):
         replies("rewriter", asked)
     assert (time.perf_counter() - started) / 50 < 0.02
+
+
+def test_attempts_of_copro_teach_what_helps() -> None:
+    texts = ["Sort.", "Sort. Be creative.", "Sort. Find a creative way to the solution.",
+             "Sort. Keep duplicate words."]  # fmt: skip
+
+    def proposed(scores: list[float], key: str) -> int:
+        lines = [f"Instruction #{i}: {t}\nPrefix #{i}: A:\nResulting Score #{i}: {s}"
+                 for i, (t, s) in enumerate(zip(texts, scores, strict=True), 1)]  # fmt: skip
+        fields = {"attempted_instructions": "\n".join(lines), "basic_instruction": "Sort."}
+        return added(rewrites(fields, 100))[key]
+
+    assert proposed([40.0, 20.0, 25.0, 60.0], "duplicates") > 70
+    assert proposed([40.0, 20.0, 25.0, 60.0], "creative") <= proposed([40.0] * 4, "creative")
+    assert proposed([40.0] * 4, "duplicates") < 30

@@ -22,8 +22,10 @@ SORT = "Sort the following words alphabetically: List: pear fig apple"
 ITEMS = {name: sandbox.make_dataset(name, 250, seed=11) for name in sandbox.TASK_NAMES}
 
 
-def accuracy(task: str, ask: Callable[..., str], instruction: str, **options: Any) -> float:
-    right = [ask(e.question, instruction, **options) == e.answer for e in ITEMS[task]]
+def accuracy(
+    task: str, ask: Callable[..., str], instruction: str, count: int = 250, **options: Any
+) -> float:
+    right = [ask(e.question, instruction, **options) == e.answer for e in ITEMS[task][:count]]
     return sum(right) / len(right)
 
 
@@ -40,10 +42,10 @@ def test_the_ideal_instruction_is_nearly_perfect(task: str, answer_of: Any) -> N
 @pytest.mark.parametrize("task", SINGLE)
 def test_no_sentence_of_the_ideal_instruction_harms(task: str, answer_of: Any) -> None:
     sentences = [part.strip(" .") + "." for part in TASKS[task].ideal.split(". ")]
-    best = accuracy(task, answer_of, TASKS[task].ideal)
+    best = accuracy(task, answer_of, TASKS[task].ideal, count=80)
     for left_out in sentences:
         rest = " ".join(part for part in sentences if part != left_out)
-        assert accuracy(task, answer_of, rest) <= best + 0.02
+        assert accuracy(task, answer_of, rest, count=80) <= best + 0.02
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_both_modules_of_a_program_matter() -> None:
             ):
                 if good:
                     predictor.signature = predictor.signature.with_instructions(text)
-            data = ITEMS["plan_then_answer"][:120]
+            data = ITEMS["plan_then_answer"][:60]
             right = [sandbox.exact_match(e, program(question=e.question)) for e in data]
             found[plan, answer] = sum(right) / len(right)
     assert 0.2 <= found[0, 0] <= 0.5
@@ -177,7 +179,7 @@ def test_same_request_same_reply_in_any_thread_and_process(answer_of: Any) -> No
         "    print(repr(replies('solver', [{'role': 'user', 'content': q}])[0]))\n"
     )
     there = [
-        subprocess.run(  # noqa: S603
+        subprocess.run(
             [sys.executable, "-c", code], check=True, capture_output=True, text=True
         ).stdout
         for _ in range(2)
