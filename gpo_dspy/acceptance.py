@@ -1,14 +1,17 @@
-"""Which candidate becomes the current program."""
+"""Which candidate is accepted, and which program the next step starts from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from gpo_dspy.evaluation.race import BLOCKS, Standing
 from gpo_dspy.program import Instructions
 
 Acceptance = Literal["improvement", "best_new"]
+
+STEP_PENALTY = 0.05
+"""Score that a program loses in the choice of the next parent for each step taken from it."""
 
 
 def choose(
@@ -30,3 +33,19 @@ def choose(
     if best is None or standings[best].difference <= 0 or standings[best].evaluations < enough:
         return None
     return best
+
+
+def next_parent(
+    parents: Mapping[Instructions, float], taken: Sequence[Instructions]
+) -> Instructions:
+    """Return the program that the next step starts from: good, and not yet exhausted.
+
+    A prompt can be good and yet a dead end, for instance if it bears a sentence that spoils
+    whatever is added. Each step taken from a program counts against it, so that the search goes
+    back to an earlier one in time; what that one brings forth is measured against it alone.
+
+    Args:
+        parents: Scores in [0, 1] of the programs accepted so far, the oldest first.
+        taken: The program that each step so far started from.
+    """
+    return max(parents, key=lambda p: parents[p] - STEP_PENALTY * taken.count(p))

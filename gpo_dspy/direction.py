@@ -16,6 +16,9 @@ from gpo_dspy.state import ScoredPrompt
 if TYPE_CHECKING:
     from gpo_dspy.trajectory import Trajectory
 
+DEFAULT_K = 8
+"""Prompts shown. The paper shows 3, which ``GPO.paper`` keeps; 8 did better in trial runs."""
+
 
 @runtime_checkable
 class Direction(Protocol):
@@ -39,7 +42,7 @@ class Relevance:
         k: Most prompts to show.
     """
 
-    k: int = 3
+    k: int = DEFAULT_K
 
     def __post_init__(self) -> None:
         _check_k(self.k)
@@ -58,7 +61,7 @@ class Recency:
         k: Most prompts to show.
     """
 
-    k: int = 3
+    k: int = DEFAULT_K
 
     def __post_init__(self) -> None:
         _check_k(self.k)
@@ -76,7 +79,7 @@ class Importance:
         k: Most prompts to show.
     """
 
-    k: int = 3
+    k: int = DEFAULT_K
 
     def __post_init__(self) -> None:
         _check_k(self.k)
@@ -106,7 +109,7 @@ class RelevanceAndScore:
         pool: Number of nearest prompts that compete, at least ``k``.
     """
 
-    k: int = 3
+    k: int = DEFAULT_K
     weight: float = 0.5
     pool: int = 50
 

@@ -14,7 +14,7 @@ from gpo_dspy.arguments import check_arguments
 from gpo_dspy.backend_errors import Patience
 from gpo_dspy.budget import Limits
 from gpo_dspy.callbacks import Callback
-from gpo_dspy.direction import Direction, as_direction
+from gpo_dspy.direction import Direction, Relevance, as_direction
 from gpo_dspy.evaluation.metric import Metric
 from gpo_dspy.plan import Auto, EvaluationMode
 from gpo_dspy.rewriter import OnExcess, Style
@@ -52,7 +52,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         epochs: Ends the run after so many passes over the training set in batches of
             ``batch_size``, one batch a step.
         candidates_per_step: Rewrites a step.
-        direction: Which earlier prompts are shown: "relevance", "recency", "importance",
+        direction: Which 8 earlier prompts are shown: "relevance", "recency", "importance",
             "relevance_and_score", "none", or a ``Direction`` such as ``Relevance(k=5)``.
         schedule: Words a rewrite may change: "cosine", "linear" (both from 50 to 25 words),
             "constant", "warm_restarts", "plateau", a ``Schedule`` such as ``Cosine(80, 20)``, or a
@@ -163,7 +163,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             "epochs": 3,
             "batch_size": 8,
             "candidates_per_step": 8,
-            "direction": "relevance",
+            "direction": Relevance(k=3),
             "schedule": Cosine(50, 10),
             "rewrite": "generate",
             "on_excess": "accept",

@@ -9,7 +9,7 @@ from statistics import fmean
 
 import dspy
 
-from gpo_dspy.acceptance import choose
+from gpo_dspy.acceptance import choose, next_parent
 from gpo_dspy.asking import Asking
 from gpo_dspy.budget import Meter
 from gpo_dspy.data import Data
@@ -104,8 +104,8 @@ class Search:
 
     def stop_reason(self, state: RunState) -> StopReason | None:
         """Return why no further step can or need be made, or None."""
-        known = self._results(state.current)
-        perfect = len(known) == len(self.pool) and self.mean_score(state.current) >= 1.0
+        known = self._results(state.best)
+        perfect = len(known) == len(self.pool) and self.mean_score(state.best) >= 1.0
         left = self.board.remaining - self.plan.reserve
         return stop_reason(state, self.plan, metric_calls_left=left, perfect=perfect)
 
@@ -150,16 +150,13 @@ class Search:
     ) -> dict[Instructions, Standing]:
         """Score the usable rewrites against the current program, the best standing first."""
         race = Race(self.board, state.current, self.pool, self.blocks, self.plan.reserve)
-        unharmed = right(self._results(state.current))
-        rng = random.Random(f"{self.settings.seed}/{state.step + 1}/trial")
-        kept = rng.sample(unharmed, min(TRIAL_SUCCESSES, len(unharmed)))
-        ranking = race.run(
-            {
-                self._with(state, predictor, rewrite): self._trial(rewrite, kept)
-                for rewrite in rewrites
-                if rewrite.fate.usable
-            }
-        )
+        with_trial = self.settings.evaluation == "race"
+        candidates = {
+            self._with(state, predictor, rewrite): rewrite.failures_shown if with_trial else ()
+            for rewrite in rewrites
+            if rewrite.fate.usable
+        }
+        ranking = race.run(candidates, self._some_right(state) if with_trial else ())
         return {instructions: race.standings[instructions] for instructions in ranking}
 
     def record(
@@ -183,30 +180,33 @@ class Search:
             if c.score is not None
         )
         chosen = choose(self.settings.acceptance, standings, len(self.pool))
-        current = chosen or state.current
+        accepted, best = state.accepted, state.best
         if chosen:
-            self._seek_failures(current)
-        score = self._rescore(current, step)
-        best, best_score = current, score
-        if self.settings.acceptance == "best_new" and score <= state.best_score:
-            best, best_score = state.best, state.best_score
+            accepted = (*accepted, chosen)
+            self._seek_failures(chosen)
+            self._rescore(chosen, step)
+        self._rescore(state.current, step)  # a race may have scored it on more examples
+        if chosen and self.mean_score(chosen) > self.mean_score(best):
+            best = chosen
         record = StepRecord(
             step=step,
+            parent=state.current,
             predictor=predictor,
             words_allowed=words,
             retrieved=retrieved,
             candidates=tuple(candidates),
-            accepted=_position(rewrites, dict(current)[predictor]) if chosen else None,
-            score=best_score,
+            accepted=_position(rewrites, dict(chosen)[predictor]) if chosen else None,
+            score=self.mean_score(best),
             metric_calls=self.board.metric_calls,
         )
+        records = (*state.records, record)
         return replace(
             state,
-            current=current,
+            current=self._next_parent(accepted, records),
             best=best,
-            best_score=best_score,
-            visited=(*state.visited, current) if chosen else state.visited,
-            records=(*state.records, record),
+            best_score=record.score,
+            accepted=accepted,
+            records=records,
         )
 
     def mean_score(self, instructions: Instructions) -> float:
@@ -216,14 +216,22 @@ class Search:
 
     # --- helpers ------------------------------------------------------------------------------
 
+    def _next_parent(
+        self, accepted: tuple[Instructions, ...], records: Sequence[StepRecord]
+    ) -> Instructions:
+        if self.settings.acceptance == "best_new":
+            return accepted[-1]
+        scores = {program: self.mean_score(program) for program in accepted}
+        return next_parent(scores, [record.parent for record in records])
+
     def _with(self, state: RunState, predictor: str, rewrite: Rewrite) -> Instructions:
         return replace_instruction(state.current, {predictor: rewrite.text})
 
-    def _trial(self, rewrite: Rewrite, kept: Sequence[int]) -> tuple[int, ...]:
-        """Return what a rewrite is tried on first: the failures its author saw, and successes."""
-        if self.settings.evaluation == "full" or not rewrite.failures_shown:
-            return ()
-        return (*rewrite.failures_shown, *kept)
+    def _some_right(self, state: RunState) -> list[int]:
+        """Draw a few examples that the current program gets right."""
+        known = right(self._results(state.current))
+        rng = random.Random(f"{self.settings.seed}/{state.step + 1}/trial")
+        return rng.sample(known, min(TRIAL_SUCCESSES, len(known)))
 
     def _mark_repeats(
         self, state: RunState, predictor: str, rewrites: Sequence[Rewrite]
@@ -233,7 +241,7 @@ class Search:
         In a race a prompt gets one chance. The paper's rule bars only what was current before;
         scoring the rest again costs nothing, since every result is remembered.
         """
-        marked, seen = [], set(state.visited)
+        marked, seen = [], set(state.accepted)
         for rewrite in rewrites:
             instructions = self._with(state, predictor, rewrite)
             tried = self.settings.acceptance == "improvement" and self.board.results(instructions)

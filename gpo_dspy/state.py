@@ -88,16 +88,18 @@ class StepRecord:
 
     Attributes:
         step: Its number, from 1.
+        parent: The program that it started from.
         predictor: Name of the predictor that was rewritten.
         words_allowed: The word budget.
         retrieved: The update direction: the prompts shown, in ascending order of score.
         candidates: The rewrites with their results.
-        accepted: Index of the candidate that became current, or None.
-        score: Score in [0, 1] of the current program after the step.
+        accepted: Index of the candidate that was accepted, or None.
+        score: Score in [0, 1] of the best program after the step.
         metric_calls: Metric calls of the run so far.
     """
 
     step: int
+    parent: Instructions
     predictor: str
     words_allowed: int
     retrieved: tuple[ScoredPrompt, ...]
@@ -129,10 +131,10 @@ class RunState:
     """Where a run stands between two steps.
 
     Attributes:
-        current: The instructions that the next step starts from.
-        best: The best instructions so far; those of a race are always the current ones.
+        current: The instructions that the next step starts from: its parent.
+        best: The best instructions so far.
         best_score: Score in [0, 1] of ``best`` on the examples it was scored on.
-        visited: Every program that was current, in order; the first is the student's own.
+        accepted: Every program that was accepted, in order; the first is the student's own.
         calls_at_start: Metric calls made before the first step.
         records: What the steps so far did.
     """
@@ -140,7 +142,7 @@ class RunState:
     current: Instructions
     best: Instructions
     best_score: float
-    visited: tuple[Instructions, ...] = field(repr=False)
+    accepted: tuple[Instructions, ...] = field(repr=False)
     calls_at_start: int = 0
     records: tuple[StepRecord, ...] = field(default=(), repr=False)
 

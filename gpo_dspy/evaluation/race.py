@@ -5,8 +5,8 @@ of shared examples. Sharing them makes the comparison paired, so that the diffic
 examples cancels; the incumbent's results are known from earlier races and cost nothing.
 
 Before the shared blocks comes a trial: each candidate is tried on the very failures its author was
-shown, and on a success. A rewrite that mends none of what it was written to mend is not worth
-more, and one that does shows it there with far fewer calls than on examples drawn at random.
+shown. A rewrite that mends none of what it was written to mend is not worth more calls; one that
+mends something is tried on a success, too, and goes on unless it breaks that.
 """
 
 from __future__ import annotations
@@ -75,14 +75,18 @@ class Race:
     reserve: int = 0
     standings: dict[Instructions, Standing] = field(default_factory=dict)
 
-    def run(self, candidates: Mapping[Instructions, Sequence[int]]) -> list[Instructions]:
+    def run(
+        self, candidates: Mapping[Instructions, Sequence[int]], unharmed: Sequence[int] = ()
+    ) -> list[Instructions]:
         """Race candidates to the end, or as far as the metric calls go.
 
         After each round those that do not beat the incumbent leave, and the weaker half.
 
         Args:
             candidates: Instructions that differ from each other and from the incumbent, each with
-                the examples of its trial; either all have a trial or none.
+                the failures of its trial; either all have a trial or none.
+            unharmed: Examples that the incumbent gets right, for the second part of the trial:
+                those that mended a failure must not break these.
 
         Returns:
             Those that were scored, the best first: the one that went furthest, then the one with
@@ -92,6 +96,10 @@ class Race:
         if any(candidates.values()):
             if not self._score(candidates):
                 return []
+            alive = self._best(alive, len(alive))
+            both = {state: (*candidates[state], *unharmed) for state in alive}
+            if unharmed and not self._score(both):
+                return self._ranking()
             alive = self._best(alive, TRIAL_SURVIVORS)
         for block in sorted({min(block, len(self.pool)) for block in self.blocks}):
             indices = self.pool[: self._affordable(alive, self.pool[:block])]
@@ -100,10 +108,11 @@ class Race:
             alive = self._best(alive, (len(alive) + 1) // 2)
             if len(indices) < block:
                 break
-        return sorted(
-            self.standings,
-            key=lambda s: (-self.standings[s].rounds, -self.standings[s].difference),
-        )
+        return self._ranking()
+
+    def _ranking(self) -> list[Instructions]:
+        standings = self.standings
+        return sorted(standings, key=lambda s: (-standings[s].rounds, -standings[s].difference))
 
     def _score(self, examples: Mapping[Instructions, Sequence[int]]) -> bool:
         """Score candidates and incumbent on the given examples, unless that costs too much."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gpo_dspy.acceptance import choose
+from gpo_dspy.acceptance import STEP_PENALTY, choose, next_parent
 from gpo_dspy.evaluation.race import BLOCKS, Standing
 from gpo_dspy.plan import Plan
 from gpo_dspy.program import Instructions
@@ -57,7 +57,7 @@ PLAN = Plan(400, 10, 20, 4, 20, 20, 10, first_round=16)
 
 def _record(step: int, *scores: float | None) -> StepRecord:
     candidates = tuple(Candidate(Rewrite("x", Fate.KEPT, 5), score) for score in scores)
-    return StepRecord(step, "self", 5, (), candidates, None, 0.5, 10)
+    return StepRecord(step, START, "self", 5, (), candidates, None, 0.5, 10)
 
 
 def _state(*steps: tuple[float | None, ...]) -> RunState:
@@ -99,3 +99,25 @@ def test_steps_without_anything_new_stall_a_run_only_in_a_row() -> None:
     assert reason(*[dry] * STALLED_AFTER) is StopReason.STALLED
     assert reason(fresh, *[dry] * STALLED_AFTER) is StopReason.STALLED
     assert reason(*[dry] * 2, fresh, *[dry] * (STALLED_AFTER - 1)) is None
+
+
+# --- the next parent -----------------------------------------------------------------------------
+
+
+def test_the_best_program_is_the_parent_until_it_looks_exhausted() -> None:
+    good, weak = (("self", "good"),), (("self", "weak"),)
+    scores = {weak: 0.4, good: 0.6}
+    patience = round((0.6 - 0.4) / STEP_PENALTY)
+    for steps in range(patience):
+        assert next_parent(scores, [good] * steps) == good
+    assert next_parent(scores, [good] * (patience + 1)) == weak
+    assert next_parent(scores, [good] * (patience + 1) + [weak] * 2) == good
+
+
+def test_every_program_comes_back_in_the_end() -> None:
+    scores: dict[Instructions, float] = {(("self", str(i)),): i / 10 for i in range(5)}
+    taken: list[Instructions] = []
+    for _ in range(100):
+        taken.append(next_parent(scores, taken))
+    assert set(taken) == set(scores)
+    assert taken[0] == (("self", "4"),)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from test_trajectory import Compass, prompt, texts
 
 from gpo_dspy.direction import (
+    DEFAULT_K,
     Direction,
     Importance,
     NoDirection,
@@ -99,10 +100,10 @@ class TestAsDirection:
     @pytest.mark.parametrize(
         ("name", "expected"),
         [
-            ("relevance", Relevance(3)),
-            ("recency", Recency(3)),
-            ("importance", Importance(3)),
-            ("relevance_and_score", RelevanceAndScore(3, 0.5)),
+            ("relevance", Relevance(DEFAULT_K)),
+            ("recency", Recency(DEFAULT_K)),
+            ("importance", Importance(DEFAULT_K)),
+            ("relevance_and_score", RelevanceAndScore(DEFAULT_K, 0.5)),
             ("none", NoDirection()),
         ],
     )

@@ -376,7 +376,5 @@ def test_importing_loads_no_model_library() -> None:
         "import sys, gpo_dspy.embedding, gpo_dspy.trajectory;"
         "print({'torch', 'faiss', 'sentence_transformers', 'transformers'} & set(sys.modules))"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    )
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert run.stdout.strip() == "set()"
