@@ -70,6 +70,17 @@ class Workload:
         rest = [EncodedExample(tuple(row[-a - 8 : -a]), tuple(row[-a:]), 0) for row in ids]
         self.rest = collate(rest, arguments.device)
 
+    def flops_per_pass(self) -> int:
+        """Of a forward pass or a frozen model's backward pass: 2 per weight and position it sees.
+
+        The embedding multiplies nothing, the output layer sees the answer alone; attention scores
+        are left out.
+        """
+        layers = sum(p.numel() for p in self.model.model.layers.parameters())
+        return 2 * (
+            layers * self.tokens + self.model.lm_head.weight.numel() * self.batch.labels.numel()
+        )
+
     def plain(self) -> Any:
         """Backward of the summed loss: plain soft-prompt training."""
         loss = self.runner.losses(self.batch, OBJECTIVES).mean(1).sum()
@@ -188,10 +199,8 @@ def report(
         taken = statistics.median(values)
         row = f"{name:12}{1000 * taken:9.1f}{taken / plain:9.2f}{workload.tokens / taken:10.0f}"
         row += f"{memory[name]:8.0f}{memory[name] / memory['plain']:9.2f}"
-        if (
-            arguments.peak_tflops and name in passes
-        ):  # a pass through a frozen model costs 2 FLOP per weight and token
-            flops = 2 * parameters * workload.tokens * passes[name]
+        if arguments.peak_tflops and name in passes:
+            flops = passes[name] * workload.flops_per_pass()
             row += f"{flops / taken / arguments.peak_tflops / 1e12:7.1%}"
         print(row)
 

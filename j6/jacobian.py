@@ -1,4 +1,4 @@
-"""Gradients of several objectives with respect to the groups of a soft prompt."""
+"""Gradients of objectives with respect to the groups of a soft prompt."""
 
 from __future__ import annotations
 
@@ -8,21 +8,6 @@ import torch
 from torch import Tensor
 
 from j6.soft_prompt.vectors import Leaves
-
-
-def batch_jacobian(losses: Sequence[Tensor], leaves: Leaves) -> Tensor:
-    """Gradients of the objectives: one backward pass each, to the leaves only.
-
-    Args:
-        losses: K scalars from one forward pass.
-        leaves: h ``[L, n, d]`` and w ``[n, d]``. Groups are the L layers of h, then w.
-
-    Returns:
-        The Jacobian, shape ``[K, L + 1, n·d]``; zero where an objective is constant.
-    """
-    count = len(losses)
-    rows = [leaf_gradients(o, leaves, keep=i < count) for i, o in enumerate(losses, start=1)]
-    return torch.stack(rows)
 
 
 def leaf_gradients(
@@ -37,7 +22,7 @@ def leaf_gradients(
         keep: Whether another backward pass follows.
 
     Returns:
-        The gradients, shape ``[L + 1, n·d]``.
+        The gradients, shape ``[L + 1, n·d]``; zero where ``output`` is constant.
     """
     h, w = _gradients(output, leaves, keep, upstream)
     return torch.cat([h, w[None]]).flatten(1)

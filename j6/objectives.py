@@ -2,7 +2,8 @@
 
 An objective is minimised. Its function takes ``logits`` ``[B, A, V]`` at the positions that predict
 the answer's tokens, ``labels`` ``[B, A]`` and ``mask`` ``[B, A]`` (1 on the answer, labels are 0
-elsewhere), and returns ``[B]``. Any such function can be passed to :class:`j6.J6Config`.
+elsewhere), and returns ``[B]``. Any such function can be passed to :class:`j6.J6Config`; it is
+differentiated with respect to the logits alone.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ class Objective:
 
 def factuality(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     """Negative log-likelihood of the right answer, in nats per token, shape ``[B]``."""
-    return _mean(_Surprisal.apply(logits, labels), mask)
+    return _mean(_Surprisal.apply(logits, labels), mask)  # type: ignore[no-untyped-call]
 
 
 def confidence(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG001 (interface)
     """Entropy of the predictive distribution, in nats per token, shape ``[B]``."""
-    return _mean(_Entropy.apply(logits), mask)
+    return _mean(_Entropy.apply(logits), mask)  # type: ignore[no-untyped-call]
 
 
 def brier(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:

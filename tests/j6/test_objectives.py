@@ -66,6 +66,7 @@ def test_gradients_are_those_of_the_values(name: str, batch: tuple[Tensor, Tenso
 def test_impossible_tokens_count_for_nothing(batch: tuple[Tensor, Tensor, Tensor]) -> None:
     logits, labels, mask = batch
     some = torch.full((3, 4, 2), -math.inf, dtype=logits.dtype)
+    assert math.isfinite(measure([(torch.cat([logits, some], -1), labels, mask)]).entropy)
     for function in (factuality, confidence):
         longer = torch.cat([logits, some], -1).requires_grad_()
         value = function(longer, labels, mask)
