@@ -149,8 +149,9 @@ class AnswerRunner:
 
     def _on_answer(self, output: Any, batch: Batch) -> Tensor:
         logits: Tensor = output.logits
-        if not self._trims:
-            logits = logits[:, -batch.labels.shape[1] :]
+        length = batch.labels.shape[1]
+        if logits.shape[1] > length:  # else spare the slice, whose gradient is a copy
+            logits = logits[:, -length:]
         return logits.float()
 
     def _reference_for(self, objectives: Sequence[Objective], batch: Batch) -> Tensor | None:
