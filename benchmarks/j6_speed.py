@@ -11,31 +11,33 @@ process's own time is counted, on a GPU wall time between synchronisations.
 from __future__ import annotations
 
 import argparse
-import resource
+import json
 import statistics
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from j6 import J6Update, SoftPrompt, SoftPromptConfig
 from j6.examples import EncodedExample, collate
-from j6.jacobian import batch_jacobian, example_jacobian, example_leaves
+from j6.jacobian import example_jacobian, example_leaves, leaf_gradients
 from j6.objectives import resolve_objectives
 from j6.tuner.answers import AnswerRunner, frozen
 from j6.tuner.prefix import PrefixCache
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4},
+    "wide": {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4},
     "small": {"hidden_size": 384, "num_hidden_layers": 8, "num_attention_heads": 6},
     "500m": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
 }
-VOCABULARY = {"tiny": 4096, "small": 8192, "500m": 128_256}
+VOCABULARY = {"tiny": 4096, "wide": 32_000, "small": 8192, "500m": 128_256}
 OBJECTIVES = resolve_objectives(["factuality", "confidence"])
 
 
@@ -55,17 +57,29 @@ class Workload:
         self.runner = AnswerRunner(self.soft_prompt, model)
         self.leaves = self.soft_prompt.leaves()
         ids = torch.randint(3, vocabulary, (arguments.batch, arguments.length)).tolist()
-        rows = [EncodedExample(tuple(row[:-8]), tuple(row[-8:]), 0) for row in ids]
+        a = arguments.answer
+        rows = [EncodedExample(tuple(row[:-a]), tuple(row[-a:]), 0) for row in ids]
         self.batch = collate(rows, arguments.device)
         self.tokens = arguments.batch * (arguments.length + 8)
         self.update = J6Update()
 
-        # The same number of tokens, all but 8 and the answer's 8 of them the same in every row.
+        # The same number of tokens, all but 8 and the answer's of them the same in every row.
         with self.soft_prompt.disabled():
-            prefix = PrefixCache(model, torch.tensor(ids[0][:-16], device=arguments.device))
+            prefix = PrefixCache(model, torch.tensor(ids[0][: -a - 8], device=arguments.device))
         self.after_prefix = AnswerRunner(self.soft_prompt, model, prefix)
-        rest = [EncodedExample(tuple(row[-16:-8]), tuple(row[-8:]), 0) for row in ids]
+        rest = [EncodedExample(tuple(row[-a - 8 : -a]), tuple(row[-a:]), 0) for row in ids]
         self.rest = collate(rest, arguments.device)
+
+    def flops_per_pass(self) -> int:
+        """Of a forward pass or a frozen model's backward pass: 2 per weight and position it sees.
+
+        The embedding multiplies nothing, the output layer sees the answer alone; attention scores
+        are left out.
+        """
+        layers = sum(p.numel() for p in self.model.model.layers.parameters())
+        return 2 * (
+            layers * self.tokens + self.model.lm_head.weight.numel() * self.batch.labels.numel()
+        )
 
     def plain(self) -> Any:
         """Backward of the summed loss: plain soft-prompt training."""
@@ -74,21 +88,21 @@ class Workload:
 
     def j6(self) -> Tensor:
         """One forward pass, one backward pass per objective, the update."""
-        losses = self.runner.losses(self.batch, OBJECTIVES).mean(1)
-        return self.update(batch_jacobian(losses.unbind(), self.leaves))
+        _, jacobian = self.runner.jacobian(self.batch, OBJECTIVES)
+        return self.update(jacobian)
 
     def prefix(self) -> Tensor:
         """The J6 step with the soft prompt after a cached prefix."""
-        losses = self.after_prefix.losses(self.rest, OBJECTIVES).mean(1)
-        return self.update(batch_jacobian(losses.unbind(), self.leaves))
+        _, jacobian = self.after_prefix.jacobian(self.rest, OBJECTIVES)
+        return self.update(jacobian)
 
     def loop(self) -> Tensor:
         """One forward and one backward pass per objective."""
         rows = [
-            batch_jacobian([self.runner.losses(self.batch, [objective]).mean()], self.leaves)
+            leaf_gradients(self.runner.losses(self.batch, [objective]).mean(), self.leaves)
             for objective in OBJECTIVES
         ]
-        return self.update(torch.cat(rows))
+        return self.update(torch.stack(rows))
 
     def torchjd(self) -> Any:
         """The Jacobian and UPGrad of torchjd."""
@@ -122,19 +136,25 @@ def seconds(work: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - start
 
 
-def peak_memory(name: str, arguments: argparse.Namespace) -> float:
-    """Largest memory of a method in MiB: of the allocator on a GPU, of a new process on a CPU."""
-    if arguments.device != "cpu":
-        workload = Workload(arguments)
+def peak_memory(work: Callable[[], Any], device: str) -> float:
+    """Most memory in MiB that tensors of one call take at a time; the model's own not counted.
+
+    Not the process's peak: on a CPU that is mostly what malloc keeps of freed memory, which
+    changes from run to run. With ``MALLOC_MMAP_THRESHOLD_=65536`` the two agree.
+    """
+    if device != "cpu":
+        before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        with frozen(workload.model):
-            getattr(workload, name)()
-        return torch.cuda.max_memory_allocated() / 2**20
-    command = [sys.executable, "-m", "benchmarks.j6_speed", "--only-memory-of", name]
-    for option in ("size", "dtype", "batch", "length"):
-        command += [f"--{option}", str(getattr(arguments, option))]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
-    return float(done.stdout)
+        work()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder, "trace.json")
+        profiler.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())["traceEvents"]
+    taken = [e["args"]["Total Allocated"] for e in events if e["name"] == "[memory]"]
+    return float(max(taken)) / 2**20
 
 
 def main() -> None:
@@ -144,18 +164,13 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--length", type=int, default=64, help="tokens, 8 of them the answer's")
+    parser.add_argument("--length", type=int, default=64, help="tokens of prompt and answer")
+    parser.add_argument("--answer", type=int, default=8, help="tokens of the answer")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--peak-tflops", type=float, help="of the device, for FLOP utilisation")
-    parser.add_argument("--only-memory-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     workload = Workload(arguments)
-    if arguments.only_memory_of:
-        with frozen(workload.model):
-            getattr(workload, arguments.only_memory_of)()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        return
     times: dict[str, list[float]] = {name: [] for name in METHODS}
     with frozen(workload.model):
         for turn in range(arguments.rounds + 2):
@@ -163,27 +178,29 @@ def main() -> None:
                 taken = seconds(getattr(workload, name), arguments.device)
                 if turn > 1:  # the first rounds warm up
                     times[name].append(taken)
-    report(workload, times, arguments)
+        works = {name: getattr(workload, name) for name in METHODS}
+        memory = {name: peak_memory(work, arguments.device) for name, work in works.items()}
+    report(workload, times, memory, arguments)
 
 
 def report(
-    workload: Workload, times: dict[str, list[float]], arguments: argparse.Namespace
+    workload: Workload,
+    times: dict[str, list[float]],
+    memory: dict[str, float],
+    arguments: argparse.Namespace,
 ) -> None:
     """Print the table."""
     parameters = workload.model.num_parameters(only_trainable=False)
     print(f"{arguments.size}: {parameters / 1e6:.1f} M parameters, {workload.tokens} tokens a step")
     plain = statistics.median(times["plain"])
-    memory = {name: peak_memory(name, arguments) for name in METHODS}
     print(f"{'':12}{'ms':>9}{'× plain':>9}{'tokens/s':>10}{'MiB':>8}{'× plain':>9}{'MFU':>7}")
     passes = {"plain": 2, "j6": 3, "torchjd": 3, "loop": 4, "per_example": 3}
     for name, values in times.items():
         taken = statistics.median(values)
         row = f"{name:12}{1000 * taken:9.1f}{taken / plain:9.2f}{workload.tokens / taken:10.0f}"
         row += f"{memory[name]:8.0f}{memory[name] / memory['plain']:9.2f}"
-        if (
-            arguments.peak_tflops and name in passes
-        ):  # a pass through a frozen model costs 2 FLOP per weight and token
-            flops = 2 * parameters * workload.tokens * passes[name]
+        if arguments.peak_tflops and name in passes:
+            flops = passes[name] * workload.flops_per_pass()
             row += f"{flops / taken / arguments.peak_tflops / 1e12:7.1%}"
         print(row)
 

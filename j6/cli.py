@@ -65,6 +65,9 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=0.3, help="(%(default)s)")
     parser.add_argument("--preference", type=float, default=0.0, help="for factuality (0)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--restart", action="store_true", help="start over where DIR holds a checkpoint"
+    )
 
 
 def _add_eval(parser: argparse.ArgumentParser) -> None:

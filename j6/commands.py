@@ -44,7 +44,7 @@ def tune(arguments: argparse.Namespace) -> str:
             n_tokens=arguments.tokens,
             layers=None if arguments.layers is None else tuple(arguments.layers),
             position=arguments.position,
-            init="text" if arguments.text else "vocabulary",
+            init="vocabulary" if arguments.text is None else "text",
             text=arguments.text,
             seed=arguments.seed,
         ),
@@ -56,7 +56,10 @@ def tune(arguments: argparse.Namespace) -> str:
     model, tokenizer = load_model(arguments)
     out = Path(arguments.out)
     result = J6Tuner(model, tokenizer, config).fit(
-        train, validation=validation, checkpoints=out / "checkpoints"
+        train,
+        validation=validation,
+        checkpoints=out / "checkpoints",
+        resume=not arguments.restart,
     )
     result.soft_prompt.save(out)
     write_json(out / HISTORY, result.history.to_json())
@@ -102,12 +105,17 @@ def explain(arguments: argparse.Namespace) -> str:
 
     Raises:
         FileNotFoundError: If the folder holds no history.
+        ValueError: If the history is broken.
     """
     path = Path(arguments.folder) / HISTORY
     if not path.is_file():
         msg = f"{arguments.folder} has no {HISTORY}: pass a folder that 'j6 tune --out' wrote"
         raise FileNotFoundError(msg)
-    history = History.from_json(read_json(path))
+    try:
+        history = History.from_json(read_json(path))
+    except (KeyError, TypeError) as error:
+        msg = f"{path} is no history of a run ({error!r}): pass a folder that 'j6 tune' wrote"
+        raise ValueError(msg) from error
     text = report_text(history)
     if arguments.html is not None:
         Path(arguments.html).write_text(report_html(history), encoding="utf-8")
@@ -151,13 +159,30 @@ def load_model(arguments: argparse.Namespace) -> tuple[Any, Any]:
 
     Returns:
         Model and tokenizer.
-    """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    Raises:
+        FileNotFoundError: If a path is given and nothing is there.
+        TypeError: If the model is an encoder-decoder.
+        ValueError: If there is no such device.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    name = arguments.model
+    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
+        msg = f"there is no folder {name}: pass a model's folder, or its name on Hugging Face"
+        raise FileNotFoundError(msg)
+    if AutoConfig.from_pretrained(name).is_encoder_decoder:
+        msg = f"{name} is an encoder-decoder; a soft prompt needs a decoder-only causal LM"
+        raise TypeError(msg)
     dtype = "auto" if arguments.dtype == "auto" else getattr(torch, arguments.dtype)
-    model: Any = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=dtype)
+    model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return model.to(device).eval(), AutoTokenizer.from_pretrained(arguments.model)
+    try:
+        model = model.to(device)
+    except (AssertionError, RuntimeError) as error:  # torch has no type of its own for it
+        msg = f"the model cannot be put on device {device!r}: {str(error).splitlines()[0]}"
+        raise ValueError(msg) from error
+    return model.eval(), AutoTokenizer.from_pretrained(name)
 
 
 def _side_by_side(before: Any, after: Any) -> list[str]:

@@ -104,14 +104,11 @@ class ExampleEncoder:
         """
         if isinstance(example, Mapping):
             example = _from_mapping(example)
-        if isinstance(example, Sequence) and example and isinstance(example[0], Mapping):
-            return self._chat(example)
-        if (
-            isinstance(example, Sequence)
-            and len(example) == 2
-            and all(isinstance(text, str) for text in example)
-        ):
-            return self._pair(*example)
+        if isinstance(example, Sequence) and not isinstance(example, str) and example:
+            if all(isinstance(message, Mapping) for message in example):
+                return self._chat(example)
+            if len(example) == 2 and all(isinstance(text, str) for text in example):
+                return self._pair(*example)
         msg = (
             f"{example!r:.80} is no example: pass (prompt, answer), a mapping with 'prompt' and "
             "'answer', or chat messages ending with the assistant's"
@@ -134,8 +131,12 @@ class ExampleEncoder:
         if len(messages) < 2 or messages[-1].get("role") != "assistant":
             msg = "a chat must end with the assistant's message, after at least one other"
             raise ValueError(msg)
-        if not messages[-1]["content"].strip():
-            msg = "the assistant's last message is empty: there is nothing to learn from it"
+        if not all(isinstance(message.get("role"), str) for message in messages):
+            msg = "a message has no role: each needs one, such as 'user' or 'assistant'"
+            raise ValueError(msg)
+        answer = messages[-1].get("content")
+        if not (isinstance(answer, str) and answer.strip()):
+            msg = "the assistant's last message has no text: there is nothing to learn from it"
             raise ValueError(msg)
         chat = [dict(message) for message in messages]
         render = self.tokenizer.apply_chat_template

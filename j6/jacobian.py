@@ -1,4 +1,4 @@
-"""Gradients of several objectives with respect to the groups of a soft prompt."""
+"""Gradients of objectives with respect to the groups of a soft prompt."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from torch import Tensor
 from j6.soft_prompt.vectors import Leaves
 
 
-def batch_jacobian(losses: Sequence[Tensor], leaves: Leaves) -> Tensor:
-    """Gradients of the objectives: one backward pass each, to the leaves only.
+def leaf_gradients(
+    output: Tensor, leaves: Leaves, upstream: Tensor | None = None, *, keep: bool = False
+) -> Tensor:
+    """One backward pass to the leaves.
 
     Args:
-        losses: K scalars from one forward pass.
+        output: What is differentiated: a scalar, or a tensor of which ``upstream`` is the gradient.
         leaves: h ``[L, n, d]`` and w ``[n, d]``. Groups are the L layers of h, then w.
+        upstream: Gradient with respect to ``output``, same shape.
+        keep: Whether another backward pass follows.
 
     Returns:
-        The Jacobian, shape ``[K, L + 1, n·d]``; zero where an objective is constant.
+        The gradients, shape ``[L + 1, n·d]``; zero where ``output`` is constant.
     """
-    rows = []
-    for row, loss in enumerate(losses):
-        keep = row + 1 < len(losses)
-        rows.append(_groups(_gradients(loss, leaves, keep)))
-    return torch.stack(rows)
+    h, w = _gradients(output, leaves, keep, upstream)
+    return torch.cat([h, w[None]]).flatten(1)
 
 
 def example_jacobian(losses: Sequence[Tensor], leaves: Leaves) -> Tensor:
@@ -71,15 +72,12 @@ def assign_direction(direction: Tensor, leaves: Leaves) -> None:
     w.grad = direction[-1].reshape(w.shape).to(w.dtype)
 
 
-def _gradients(loss: Tensor, leaves: Leaves, keep: bool) -> Leaves:
-    if not loss.requires_grad:  # a constant objective
+def _gradients(
+    output: Tensor, leaves: Leaves, keep: bool, upstream: Tensor | None = None
+) -> Leaves:
+    if not output.requires_grad:  # a constant objective
         return Leaves(torch.zeros_like(leaves.h), torch.zeros_like(leaves.w))
     # Without insertions h has no elements and no place in the graph.
     used = [leaf for leaf in leaves if leaf.numel()]
-    found = torch.autograd.grad(loss, used, retain_graph=keep, materialize_grads=True)
+    found = torch.autograd.grad(output, used, upstream, retain_graph=keep, materialize_grads=True)
     return Leaves(found[0] if len(used) > 1 else torch.zeros_like(leaves.h), found[-1])
-
-
-def _groups(gradients: Leaves) -> Tensor:
-    h, w = gradients
-    return torch.cat([h, w[None]]).flatten(1)  # [P, n·d]

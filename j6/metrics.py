@@ -62,7 +62,7 @@ def measure(batches: Iterable[tuple[Tensor, Tensor, Tensor]]) -> Metrics:
         top, guess = p.max(-1)
         right = guess == labels
         on_label = log_p.gather(-1, labels[..., None])[..., 0]
-        entropy = -(p * log_p).sum(-1)
+        entropy = torch.special.entr(p).sum(-1)
         score = p.square().sum(-1) - 2 * on_label.exp() + 1
         answer = mask > 0
         count = answer.sum(1)

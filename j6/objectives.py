@@ -2,16 +2,19 @@
 
 An objective is minimised. Its function takes ``logits`` ``[B, A, V]`` at the positions that predict
 the answer's tokens, ``labels`` ``[B, A]`` and ``mask`` ``[B, A]`` (1 on the answer, labels are 0
-elsewhere), and returns ``[B]``. Any such function can be passed to :class:`j6.J6Config`.
+elsewhere), and returns ``[B]``. Any such function can be passed to :class:`j6.J6Config`; it is
+differentiated with respect to the logits alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 ObjectiveFunction = Callable[..., Tensor]
 
@@ -34,14 +37,12 @@ class Objective:
 
 def factuality(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     """Negative log-likelihood of the right answer, in nats per token, shape ``[B]``."""
-    right = logits.gather(-1, labels[..., None])[..., 0]  # [B, A]
-    return _mean(logits.logsumexp(-1) - right, mask)
+    return _mean(_Surprisal.apply(logits, labels), mask)  # type: ignore[no-untyped-call]
 
 
 def confidence(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG001 (interface)
     """Entropy of the predictive distribution, in nats per token, shape ``[B]``."""
-    expected = (torch.softmax(logits, -1) * logits).sum(-1)  # [B, A]
-    return _mean(logits.logsumexp(-1) - expected, mask)
+    return _mean(_Entropy.apply(logits), mask)  # type: ignore[no-untyped-call]
 
 
 def brier(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
@@ -130,3 +131,52 @@ def _mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over the answer's tokens, ``[B, A] -> [B]``; nothing outside the mask gets through."""
     mask = mask.to(values.dtype)
     return torch.where(mask > 0, values, torch.zeros_like(values)).sum(1) / mask.sum(1).clamp_min(1)
+
+
+# Logits can be the largest tensors of a step. Left to autograd, the two functions below would keep
+# several more of their size; by their closed gradients they keep none.
+
+
+class _Surprisal(torch.autograd.Function):
+    """``−log p_y = lse(z) − z_y``, shape ``[B, A]``; its gradient is ``p − onehot(y)``."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
+        lse = logits.logsumexp(-1)
+        ctx.save_for_backward(logits, labels, lse)
+        return lse - logits.gather(-1, labels[..., None])[..., 0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        logits, labels, lse = ctx.saved_tensors
+        gradient = (logits - lse[..., None]).exp_()
+        label = labels[..., None]
+        gradient.scatter_add_(-1, label, gradient.new_full(label.shape, -1.0))
+        return gradient * upstream[..., None], None
+
+
+class _Entropy(torch.autograd.Function):
+    """``H = −Σ_v p_v log p_v``, shape ``[B, A]``; its gradient is ``−p · (log p + H)``."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        lse = logits.logsumexp(-1)
+        log_p = _finite(logits - lse[..., None])
+        entropy = -(log_p.exp().mul_(log_p)).sum(-1)
+        ctx.save_for_backward(logits, lse, entropy)
+        return entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        logits, lse, entropy = ctx.saved_tensors
+        log_p = _finite(logits - lse[..., None])
+        gradient = log_p.exp().mul_(log_p.add_(entropy[..., None]))
+        del log_p  # before the product takes its place
+        return gradient * -upstream[..., None]
+
+
+def _finite(log_p: Tensor) -> Tensor:
+    """Make −∞ finite in place, so that p · log p is 0 there."""
+    return log_p.clamp_(min=torch.finfo(log_p.dtype).min)

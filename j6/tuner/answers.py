@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from j6.examples import Batch
+from j6.jacobian import leaf_gradients
 from j6.metrics import Metrics, measure
 from j6.objectives import Objective
 from j6.soft_prompt import SoftPrompt
@@ -48,8 +49,8 @@ class AnswerRunner:
             Logits in float32, shape ``[B, A, V]``.
         """
         output = self.soft_prompt(
-            batch.input_ids,
-            batch.attention_mask,
+            batch.input_ids[:, :-1],  # the last token predicts nothing
+            batch.attention_mask[:, :-1],
             insert_at=batch.insert_at,
             leaves=leaves,
             **self._options(batch),
@@ -68,11 +69,12 @@ class AnswerRunner:
         """
         options = self._options(batch)
         before = 0 if self.prefix is None else self.prefix.length
-        mask = torch.nn.functional.pad(batch.attention_mask, (before, 0), value=1)
+        ids, attended = batch.input_ids[:, :-1], batch.attention_mask[:, :-1]
+        mask = torch.nn.functional.pad(attended, (before, 0), value=1)
         if self._takes_positions:
             options["position_ids"] = (mask.cumsum(1) - 1).clamp_min(0)[:, before:]
         with self.soft_prompt.disabled():
-            output = self.model(input_ids=batch.input_ids, attention_mask=mask, **options)
+            output = self.model(input_ids=ids, attention_mask=mask, **options)
         return self._on_answer(output, batch)
 
     def losses(
@@ -91,22 +93,37 @@ class AnswerRunner:
         Raises:
             ValueError: If an objective does not give one value per example.
         """
-        reference = None
-        if any(objective.needs_reference for objective in objectives):
-            reference = self.reference(batch)
+        reference = self._reference_for(objectives, batch)
         logits = self.logits(batch, leaves)
-        rows = []
-        for objective in objectives:
-            extra = (reference,) if objective.needs_reference else ()
-            values = objective.function(logits, batch.labels, batch.mask, *extra)
-            if values.shape != batch.labels.shape[:1]:
-                msg = (
-                    f"objective {objective.name!r} gave shape {list(values.shape)} for a batch of "
-                    f"{len(batch.labels)}; one value per example is needed"
-                )
-                raise ValueError(msg)
-            rows.append(values.float())
-        return torch.stack(rows)
+        return torch.stack([_values(o, logits, batch, reference) for o in objectives])
+
+    def jacobian(self, batch: Batch, objectives: Sequence[Objective]) -> tuple[Tensor, Tensor]:
+        """Values of the objectives, and the gradients of their means, from one forward pass.
+
+        Objectives see the prompt through the logits alone. So each is differentiated down to the
+        logits by itself, and what that takes is freed before the next one's turn.
+
+        Args:
+            batch: The batch.
+            objectives: K objectives.
+
+        Returns:
+            Values, shape ``[K, B]``, and Jacobian, shape ``[K, L + 1, n·d]``; zero where an
+            objective is constant.
+
+        Raises:
+            ValueError: If an objective does not give one value per example.
+        """
+        reference = self._reference_for(objectives, batch)
+        logits, leaves = self.logits(batch), self.soft_prompt.leaves()
+        found, rows = [], []
+        for row, objective in enumerate(objectives, start=1):
+            cut = logits.detach().requires_grad_()
+            values = _values(objective, cut, batch, reference)
+            found.append(values.detach())
+            keep = row < len(objectives)
+            rows.append(leaf_gradients(logits, leaves, _upstream(values, cut), keep=keep))
+        return torch.stack(found), torch.stack(rows)
 
     @torch.no_grad()
     def measure(self, batches: Iterable[Batch], *, tuned: bool = True) -> Metrics:
@@ -125,15 +142,40 @@ class AnswerRunner:
     def _options(self, batch: Batch) -> dict[str, Any]:
         options: dict[str, Any] = {"use_cache": False}
         if self._trims:  # the output layer is often the largest: leave out the prompt's positions
-            options["logits_to_keep"] = batch.labels.shape[1] + 1
+            options["logits_to_keep"] = batch.labels.shape[1]
         if self.prefix is not None:
             options["past_key_values"] = self.prefix.for_batch(len(batch.labels))
         return options
 
     def _on_answer(self, output: Any, batch: Batch) -> Tensor:
+        logits: Tensor = output.logits
         length = batch.labels.shape[1]
-        logits: Tensor = output.logits[:, -length - 1 : -1]
+        if logits.shape[1] > length:  # else spare the slice, whose gradient is a copy
+            logits = logits[:, -length:]
         return logits.float()
+
+    def _reference_for(self, objectives: Sequence[Objective], batch: Batch) -> Tensor | None:
+        needed = any(objective.needs_reference for objective in objectives)
+        return self.reference(batch) if needed else None
+
+
+def _values(objective: Objective, logits: Tensor, batch: Batch, reference: Tensor | None) -> Tensor:
+    extra = (reference,) if objective.needs_reference else ()
+    values = objective.function(logits, batch.labels, batch.mask, *extra)
+    if values.shape != batch.labels.shape[:1]:
+        msg = (
+            f"objective {objective.name!r} gave shape {list(values.shape)} for a batch of "
+            f"{len(batch.labels)}; one value per example is needed"
+        )
+        raise ValueError(msg)
+    return values.float()
+
+
+def _upstream(values: Tensor, logits: Tensor) -> Tensor:
+    """Gradient of the mean of an objective's values, shape ``[B, A, V]``; 0 for a constant."""
+    if not values.requires_grad:
+        return torch.zeros_like(logits)
+    return torch.autograd.grad(values.mean(), logits, materialize_grads=True)[0]
 
 
 @contextmanager

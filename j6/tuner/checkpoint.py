@@ -88,15 +88,11 @@ def read_checkpoint(folder: Path, identity: dict[str, Any]) -> RunState | None:
     if found.get("format") != FORMAT:
         msg = f"{folder} has a checkpoint of format {found.get('format')!r}; {FORMAT} is read"
         raise ValueError(msg)
-    saved = found["identity"]
-    differing = [key for key in identity if saved.get(key) != identity[key]]
+    differing = _differences(found["identity"], identity)
     if differing:
-        pairs = "; ".join(
-            f"{key} {saved.get(key)!r:.120} → {identity[key]!r:.120}" for key in differing
-        )
         msg = (
-            f"{folder} holds a checkpoint of another run ({pairs}): use another folder, or "
-            "resume=False to start over"
+            f"{folder} holds a checkpoint of another run ({'; '.join(differing)}): use another "
+            "folder, or start over with resume=False (on the command line --restart)"
         )
         raise ValueError(msg)
     tensors: dict[str, dict[str, Tensor]] = {}
@@ -112,3 +108,19 @@ def read_checkpoint(folder: Path, identity: dict[str, Any]) -> RunState | None:
         best_score=found["best_score"],
         looks_since_best=found["looks_since_best"],
     )
+
+
+def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Name the settings that differ, with both values; digests and the like by name alone."""
+    differing = []
+    for key, value in now.items():
+        before = saved.get(key)
+        if before == value:
+            continue
+        if isinstance(value, dict) and isinstance(before, dict):
+            differing += _differences(before, value)
+        elif key in ("examples", "start", "embedding"):
+            differing.append(f"{key} differ")
+        else:
+            differing.append(f"{key} {before!r} → {value!r}")
+    return differing

@@ -12,7 +12,6 @@ from typing import Any
 from torch import Tensor
 
 from j6.examples import EncodedExample, batch_indices, collate, in_batches
-from j6.jacobian import batch_jacobian
 from j6.metrics import Metrics
 from j6.objectives import resolve_objectives
 from j6.tuner.answers import AnswerRunner
@@ -119,9 +118,8 @@ class TuningRun:
         step = self.state.step + 1
         places = batch_indices(step, self.config.batch_size, len(self.train), self.config.seed)
         batch = collate([self.train[place] for place in places], self.device)
-        values = self.runner.losses(batch, self.objectives)  # [K, B]
+        values, jacobian = self.runner.jacobian(batch, self.objectives)  # [K, B], [K, P, n·d]
         losses = values.mean(1)
-        jacobian = batch_jacobian(losses.unbind(), self.runner.soft_prompt.leaves())
         rate = self.config.learning_rate_at(step)
         decision = decide(self.config.update, losses, jacobian, step, rate)
         if not decision.finite:

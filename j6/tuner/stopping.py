@@ -20,8 +20,8 @@ class StopReason(enum.Enum):
         "learning rate, or load the model in bfloat16 or float32 if it runs in float16"
     )
     NO_GRADIENT = (
-        "no objective has a gradient, so nothing was tuned. Check that the objectives are "
-        "computed from the logits they are given"
+        "no objective has a gradient; the last good state is kept. Check that the objectives are "
+        "computed from the logits they are given, or lower the learning rate if steps were taken"
     )
     DIVERGED = (
         "the training loss rose far above its lowest value; the last good state is kept. Lower "

@@ -53,7 +53,9 @@ def test_the_curve_is_met_at_equal_entropy() -> None:
 
 
 def test_every_way_to_a_direction_runs() -> None:
-    arguments = argparse.Namespace(size="tiny", dtype="float32", device="cpu", batch=2, length=24)
+    arguments = argparse.Namespace(
+        size="tiny", dtype="float32", device="cpu", batch=2, length=24, answer=8
+    )
     workload = j6_speed.Workload(arguments)
     directions = {}
     with frozen(workload.model):
@@ -61,3 +63,13 @@ def test_every_way_to_a_direction_runs() -> None:
             directions[name] = getattr(workload, name)()
     torch.testing.assert_close(directions["j6"], directions["loop"], atol=1e-5, rtol=1e-3)
     assert directions["per_example"].shape == (2, 2, 2, 8 * 128)
+
+
+def test_a_step_takes_hardly_more_memory_than_plain_training() -> None:
+    arguments = argparse.Namespace(
+        size="tiny", dtype="float32", device="cpu", batch=4, length=64, answer=32
+    )
+    workload = j6_speed.Workload(arguments)
+    with frozen(workload.model):
+        plain, j6 = (j6_speed.peak_memory(w, "cpu") for w in (workload.plain, workload.j6))
+    assert j6 < 1.1 * plain

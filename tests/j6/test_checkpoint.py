@@ -68,7 +68,7 @@ def test_finished_run_is_given_back_without_a_step(tmp_path: Path) -> None:
 
 def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     fit(checkpoints=tmp_path)
-    with pytest.raises(ValueError, match=r"checkpoint of another run \(config.*resume=False"):
+    with pytest.raises(ValueError, match=r"another run \(learning_rate 0.1 → 0.2\).*resume=False"):
         fit(replace(CONFIG, learning_rate=0.2), checkpoints=tmp_path)
     with pytest.raises(ValueError, match=r"another run \(examples"):
         fit(checkpoints=tmp_path, validation=None)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import T5Config
 
 from j6.cli import main
 from tests.j6._models import tiny_model
@@ -44,6 +45,7 @@ def test_tune_eval_explain(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_wrong_input_is_told_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = folder / "bad.jsonl"
+    T5Config().save_pretrained(folder / "t5")
     tune = ["tune", "--model", str(folder / "model"), "--out", str(folder / "o"), "--train"]
     cases = [
         ([*tune, str(folder / "none.jsonl")], None, "No such file"),
@@ -51,6 +53,13 @@ def test_wrong_input_is_told_in_one_line(folder: Path, capsys: pytest.CaptureFix
         ([*tune, str(bad)], "\n", "holds no examples"),
         ([*tune, str(bad)], '{"prompt": "w1", "answer": ""}', "example 0: the answer to 'w1'"),
         ([*tune, str(bad), "--layers", "9"], '["w1", "w2"]', "layers contains 9"),
+        ([*tune, str(bad)], '"ab"', "example 0: 'ab' is no example"),
+        ([*tune, str(bad)], '[{"role": "user"}, {"role": "assistant"}]', "has no text"),
+        ([*tune, str(bad)], '[{"content": "w1"}, {"role": "assistant"}]', "has no role"),
+        ([*tune, str(bad), "--text", ""], '["w1", "w2"]', "pass text="),
+        ([*tune, str(bad), "--device", "moon"], '["w1", "w2"]', "put on device 'moon'"),
+        ([*tune, str(bad), "--model", "./moon"], '["w1", "w2"]', "there is no folder ./moon"),
+        ([*tune, str(bad), "--model", str(folder / "t5")], '["w1", "w2"]', "an encoder-decoder"),
         (["explain", str(folder)], None, "has no history.json"),
     ]
     for arguments, text, expected in cases:
@@ -60,6 +69,22 @@ def test_wrong_input_is_told_in_one_line(folder: Path, capsys: pytest.CaptureFix
         said = capsys.readouterr().err.splitlines()[-1]  # transformers shows bars before it
         assert said.startswith(f"j6 {arguments[0]}: ")
         assert expected in said
+
+
+def test_broken_history_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "history.json").write_text('{"steps": []}')
+    assert main(["explain", str(tmp_path)]) == 2
+    assert "is no history of a run" in capsys.readouterr().err
+
+
+def test_other_settings_need_a_restart(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tune = ["tune", "--model", str(folder / "model"), "--device", "cpu", "--out", str(folder / "o")]
+    tune += ["--train", str(folder / "train.jsonl"), "--tokens", "2", "--steps"]
+    assert main([*tune, "1"]) == 0
+    assert main([*tune, "2"]) == 2
+    assert "(max_steps 1 → 2): use another folder" in capsys.readouterr().err
+    assert main([*tune, "2", "--restart"]) == 0
+    assert "stopped after 2 steps" in capsys.readouterr().out
 
 
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

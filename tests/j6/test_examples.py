@@ -58,7 +58,7 @@ def test_a_dataset_will_do() -> None:
         ("w1 w2", "is no example"),
         (("w1", "w2", "w3"), "is no example"),
         (CHAT[:2], "must end with the assistant's message"),
-        ([*CHAT[:2], {"role": "assistant", "content": ""}], "last message is empty"),
+        ([*CHAT[:2], {"role": "assistant", "content": ""}], "last message has no text"),
         (("w1 w2", "w3 w4 w5 w6 w7"), "3 and 6 tokens, together more than the 8"),
     ],
 )

@@ -1,14 +1,24 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from j6.examples import ExampleEncoder, collate
-from j6.jacobian import assign_direction, batch_jacobian, example_jacobian, example_leaves
+from j6.jacobian import assign_direction, example_jacobian, example_leaves, leaf_gradients
 from j6.objectives import resolve_objectives
+from j6.soft_prompt.vectors import Leaves
 from j6.tuner.answers import AnswerRunner, frozen
 from tests.j6._models import tiny_model
 from tests.j6._tasks import PAIRS, tokenizer
 from tests.j6.test_soft_prompt import prompt_for
+
+
+def batch_jacobian(losses: Sequence[Tensor], leaves: Leaves) -> Tensor:
+    """The plain way: all losses in one graph, one backward pass each."""
+    return torch.stack([leaf_gradients(loss, leaves, keep=True) for loss in losses])
+
 
 OBJECTIVES = resolve_objectives(["factuality", "confidence"])
 
@@ -34,6 +44,31 @@ def test_batch_jacobian_is_the_mean_of_the_examples_and_agrees_with_backward() -
             assert soft_prompt.w.grad is not None
             torch.testing.assert_close(together[row, :2], soft_prompt.h.grad.flatten(1))
             torch.testing.assert_close(together[row, 2], soft_prompt.w.grad.flatten())
+
+
+def test_the_jacobian_of_a_batch_is_that_of_its_losses() -> None:
+    def constant(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+        return mask.sum(1).float()
+
+    def multiplied_by_zero(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+        return logits.sum((1, 2)) * 0
+
+    model = tiny_model()
+    soft_prompt = prompt_for(model)
+    objectives = resolve_objectives(
+        ["stay_close", constant, "confidence", "brier", multiplied_by_zero]
+    )
+    batch = collate(ExampleEncoder(tokenizer(), "after_bos", None).encode_all(PAIRS[:4]))
+    with soft_prompt.attached(model), frozen(model):
+        runner = AnswerRunner(soft_prompt, model)
+        values, found = runner.jacobian(batch, objectives)
+        losses = runner.losses(batch, objectives)
+        expected = batch_jacobian(losses.mean(1).unbind(), soft_prompt.leaves())
+    assert not values.requires_grad
+    torch.testing.assert_close(values, losses.detach())
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert found[0].any()
+    assert not found[[1, 4]].any()
 
 
 def test_constant_objective_has_a_zero_row() -> None:

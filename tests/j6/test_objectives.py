@@ -53,6 +53,29 @@ def test_agrees_with_the_loops(name: str, batch: tuple[Tensor, Tensor, Tensor]) 
     torch.testing.assert_close(BUILT_IN[name].function(*batch), expected)
 
 
+@pytest.mark.parametrize("name", [*BUILT_IN, "length"])
+def test_gradients_are_those_of_the_values(name: str, batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    logits, labels, mask = batch
+    objective = BUILT_IN.get(name) or answer_length(2)
+    extra = (logits.flip(-1),) if objective.needs_reference else ()
+    assert torch.autograd.gradcheck(
+        lambda z: objective.function(z, labels, mask, *extra), logits.requires_grad_()
+    )
+
+
+def test_impossible_tokens_count_for_nothing(batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    logits, labels, mask = batch
+    some = torch.full((3, 4, 2), -math.inf, dtype=logits.dtype)
+    assert math.isfinite(measure([(torch.cat([logits, some], -1), labels, mask)]).entropy)
+    for function in (factuality, confidence):
+        longer = torch.cat([logits, some], -1).requires_grad_()
+        value = function(longer, labels, mask)
+        torch.testing.assert_close(value, function(logits, labels, mask))
+        (gradient,) = torch.autograd.grad(value.sum(), longer)
+        assert gradient.isfinite().all()
+        assert not gradient[..., -2:].any()
+
+
 @pytest.mark.parametrize("function", [factuality, confidence, brier])
 def test_nothing_outside_the_answer_counts(
     function: ObjectiveFunction, batch: tuple[Tensor, Tensor, Tensor]
