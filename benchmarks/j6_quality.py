@@ -63,7 +63,7 @@ def methods() -> dict[str, Callable[[Tensor], Tensor]]:
     for name in ("UPGrad", "MGDA", "AlignedMTL", "PCGrad"):
         try:
             found[name] = AggregatorUpdate(getattr(aggregation, name)())
-        except ImportError:  # noqa: PERF203 (a solver of torchjd's is missing)
+        except ImportError:
             continue
     return found
 

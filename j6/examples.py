@@ -81,7 +81,7 @@ class ExampleEncoder:
         for index, example in enumerate(examples):
             try:
                 encoded.append(self.encode(example))
-            except (TypeError, ValueError) as error:  # noqa: PERF203 (to name the example)
+            except (TypeError, ValueError) as error:
                 msg = f"example {index}: {error}"
                 raise type(error)(msg) from error
         if not encoded:

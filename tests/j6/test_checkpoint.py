@@ -95,7 +95,7 @@ fit(replace(CONFIG, checkpoint_every=1), checkpoints=Path(sys.argv[1]))
 @pytest.mark.slow
 def test_kill_minus_nine_and_resume_ends_the_same(tmp_path: Path) -> None:
     config: Any = replace(CONFIG, checkpoint_every=1)
-    process = subprocess.Popen(  # noqa: S603 (our own code)
+    process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None

@@ -7,9 +7,7 @@ BLOCKED = "import sys; sys.modules[{name!r}] = None; import {package}"
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 (our own code)
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
 def test_j6_needs_no_dspy_and_no_transformers() -> None:
