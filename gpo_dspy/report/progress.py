@@ -47,9 +47,12 @@ class Progress(Callback):
         record = state.records[-1]
         best = f"{100 * state.best_score:.1f} %"
         self._bar.update(self._task, best=best)
+        branched = state.accepted[-1] != state.best
         if record.accepted is None and self._console.is_terminal:
             return  # the bar shows it; a line is written for what is worth keeping
-        verdict = "no better prompt" if record.accepted is None else "a better prompt"
+        verdict = "no better prompt"
+        if record.accepted is not None:
+            verdict = "better than an earlier prompt" if branched else "a better prompt"
         where = f" for {record.predictor}" if record.predictor != "self" else ""
         self._console.print(
             f"step {record.step}: {verdict}{where}, up to {record.words_allowed} words changed; "

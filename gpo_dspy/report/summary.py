@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -48,11 +50,26 @@ def diff_text(before: str, after: str) -> Text:
         if hunk.kind == "equal":
             text.append(hunk.after)
             continue
-        text.append(hunk.before, STYLES["delete"])
-        if hunk.before and hunk.after and not hunk.before[-1].isspace():
+        same = _shared(hunk.before, hunk.after)
+        lost, new = hunk.before[same:], hunk.after[same:]
+        text.append(hunk.before[:same])
+        text.append(lost, STYLES["delete"])
+        if lost and new and not lost[-1].isspace():
             text.append(" ")
-        text.append(hunk.after, STYLES["insert"])
+        text.append(new, STYLES["insert"])
     return text
+
+
+def _shared(before: str, after: str) -> int:
+    """Return how many characters both begin with, in whole words.
+
+    Punctuation goes with its word in a diff, so that a word may stand on both sides of a hunk.
+    """
+    pairs = zip(before, after, strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    while any(0 < same < len(t) and t[same - 1 : same + 1].isalnum() for t in (before, after)):
+        same -= 1
+    return same
 
 
 def _scores(result: GPOResult) -> Table:

@@ -1,0 +1,77 @@
+"""What a person is shown: the word diff, the result, the progress."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import dspy
+import pytest
+from fakes import scripted_lm, toy_examples, toy_gpo, toy_solver
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from gpo_dspy import GPOResult
+from gpo_dspy.report import diff_text, show_result
+from gpo_dspy.report.progress import Progress
+from gpo_dspy.report.summary import STYLES
+
+SENTENCES = st.lists(
+    st.sampled_from(["Sort.", "Keep all, too.", "Be brief.", "Say why."]), max_size=5
+)
+
+
+def without(style: str, before: str, after: str) -> str:
+    text = diff_text(before, after)
+    hidden = {i for s in text.spans if s.style == STYLES[style] for i in range(s.start, s.end)}
+    return "".join(c for i, c in enumerate(text.plain) if i not in hidden)
+
+
+@given(SENTENCES, SENTENCES)
+def test_a_diff_shows_both_texts(one: list[str], other: list[str]) -> None:
+    before, after = " ".join(one), " ".join(other)
+    assert without("delete", before, after).split() == after.split()
+    assert without("insert", before, after).split() == before.split()
+
+
+def test_a_word_whose_punctuation_moved_is_not_shown_as_changed() -> None:
+    assert (
+        diff_text("Give `answer`.", "Give `answer`. Check it.").plain == "Give `answer`. Check it."
+    )
+
+
+@pytest.fixture(scope="module")
+def result() -> Iterator[GPOResult]:
+    with dspy.context(lm=scripted_lm(toy_solver)):
+        compiled = toy_gpo(max_metric_calls=300).compile(
+            dspy.Predict("question -> answer"), trainset=toy_examples(60)
+        )
+    yield compiled.detailed_results
+
+
+def test_a_result_shows_prompts_scores_and_the_claim(result: GPOResult) -> None:
+    shown = io.StringIO()
+    show_result(result, Console(file=shown, width=300))
+    for wanted in (
+        *(text for _, text in (*result.start, *result.best)),
+        str(result.claim),
+        f"{result.metric_calls} metric calls",
+        "the best of many",
+    ):
+        assert wanted in shown.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_tells_plan_steps_and_outcome(terminal: bool, result: GPOResult) -> None:
+    written = io.StringIO()
+    progress = Progress(Console(file=written, force_terminal=terminal, width=200))
+    with dspy.context(lm=scripted_lm(toy_solver)):
+        toy_gpo(max_metric_calls=300, callbacks=[progress]).compile(
+            dspy.Predict("question -> answer"), trainset=toy_examples(60)
+        )
+    text = written.getvalue()
+    assert "GPO plan: up to 300 metric calls" in text
+    assert "a better prompt, up to" in text
+    assert "stopped: " in text
+    assert ("metric calls · best" in text) is terminal, "the bar is for terminals"
