@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 
 import dspy
 import pytest
@@ -42,12 +41,12 @@ def test_a_word_whose_punctuation_moved_is_not_shown_as_changed() -> None:
 
 
 @pytest.fixture(scope="module")
-def result() -> Iterator[GPOResult]:
+def result() -> GPOResult:
     with dspy.context(lm=scripted_lm(toy_solver)):
         compiled = toy_gpo(max_metric_calls=300).compile(
             dspy.Predict("question -> answer"), trainset=toy_examples(60)
         )
-    yield compiled.detailed_results
+    return compiled.detailed_results
 
 
 def test_a_result_shows_prompts_scores_and_the_claim(result: GPOResult) -> None:
