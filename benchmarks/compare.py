@@ -143,8 +143,10 @@ def mipro(demos: int) -> Callable[..., Any]:
         bootstrap = 3 * len(train) if demos else 0
         # The start, every fifth trial and the end are scored on the whole validation set.
         trials = max((budget - 3 * len(val) - bootstrap) // (batch + len(val) // 5), 2)
+        # More proposals than full evaluations: MIPROv2 raises once all were fully evaluated.
+        proposals = max(6, trials // 2)
         optimizer = dspy.MIPROv2(
-            metric, prompt_model=sandbox.rewriter(cache=False), auto=None, num_candidates=6,
+            metric, prompt_model=sandbox.rewriter(cache=False), auto=None, num_candidates=proposals,
             max_bootstrapped_demos=demos, max_labeled_demos=demos, num_threads=1, seed=seed,
         )  # fmt: skip
         return optimizer.compile(
