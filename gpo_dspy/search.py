@@ -17,7 +17,7 @@ from gpo_dspy.evaluation.race import BLOCKS, FIRST_BLOCK, TRIAL_SUCCESSES, Race,
 from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.strata import right
-from gpo_dspy.evaluation.verify import verify_first
+from gpo_dspy.evaluation.verify import verify_first, verify_rewrites
 from gpo_dspy.guards import Guard
 from gpo_dspy.plan import Plan
 from gpo_dspy.program import Instructions, replace_instruction, tool_names
@@ -139,6 +139,8 @@ class Search:
         written = self.rewriter.write(
             [request.meta_prompt for request in requests], guard=self.guards[predictor]
         )
+        if not state.records:
+            verify_rewrites(written, self.rewriter.lm.model)
         rewrites = [
             replace(rewrite, failures_shown=request.failures_shown)
             for rewrite, request in zip(written, requests, strict=True)

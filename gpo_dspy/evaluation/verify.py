@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gpo_dspy.errors import BackendUnavailable, GPOError, MetricError, ProgramError
 from gpo_dspy.evaluation.runner import Evaluation, Outcome
+from gpo_dspy.state import Fate, Rewrite
 
 FATAL_IF_ALL: dict[Outcome, tuple[type[GPOError], str]] = {
     Outcome.METRIC_ERROR: (MetricError, "metric"),
@@ -36,3 +37,20 @@ def verify_first(results: Mapping[int, Evaluation]) -> None:
             raise error(
                 f"{who}: it failed on all of {len(evaluations)} examples. {evaluations[0].feedback}"
             )
+
+
+def verify_rewrites(rewrites: Sequence[Rewrite], model: str) -> None:
+    """Refuse a prompt model that refuses every request of the first step.
+
+    Args:
+        rewrites: The rewrites of the first step.
+        model: The prompt model's name.
+
+    Raises:
+        BackendUnavailable: None of the requests was answered.
+    """
+    if all(rewrite.fate is Fate.UNANSWERED for rewrite in rewrites):
+        raise BackendUnavailable(
+            f"prompt_model: {model} refused all of the first {len(rewrites)} requests; its reason "
+            "is in the log. Check the model's name and the settings of its dspy.LM."
+        )

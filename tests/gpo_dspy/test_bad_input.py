@@ -20,7 +20,7 @@ from fakes import (
     toy_solver,
 )
 
-from gpo_dspy import GPOResult, MetricError, ProgramError, StopReason
+from gpo_dspy import BackendUnavailable, GPOResult, MetricError, ProgramError, StopReason
 from gpo_dspy.program import instructions_of
 
 QA = "question -> answer"
@@ -201,18 +201,21 @@ def test_a_prompt_model_that_cannot_be_parsed_ends_the_run_too() -> None:
     assert result.stop_reason is StopReason.STALLED
 
 
-def test_a_prompt_model_that_refuses_every_request_ends_the_run_too() -> None:
-    def refusing(_: Prompted) -> str:
-        raise lm15.ContextLengthError("8192 tokens at most")
+@pytest.mark.parametrize("error", [lm15.ContextLengthError, lm15.InvalidRequestError])
+def test_a_prompt_model_that_refuses_everything_ends_the_run_at_once(
+    error: type[lm15.LM15Error],
+) -> None:
+    def refuse(_: Prompted) -> str:
+        raise error("8192 tokens at most")
 
-    with dspy.context(lm=scripted_lm(toy_solver)):
-        compiled = toy_gpo(prompt_model=scripted_lm(refusing)).compile(
-            dspy.Predict(QA), trainset=TRAIN, valset=VAL
-        )
-    result: GPOResult = compiled.detailed_results
-    assert set(result.fates) == {"UNANSWERED"}
-    assert result.stop_reason is StopReason.STALLED
-    assert "the prompt model refused the request" in str(result)
+    writer = scripted_lm(refuse)
+    with (
+        dspy.context(lm=scripted_lm(toy_solver)),
+        pytest.raises(BackendUnavailable, match="refused all of the first 4 requests") as stopped,
+    ):
+        toy_gpo(prompt_model=writer).compile(dspy.Predict(QA), trainset=TRAIN, valset=VAL)
+    assert len(writer.engine.prompts) == 4
+    assert stopped.value.result is not None
 
 
 def test_one_useless_rewrite_does_not_spoil_the_step() -> None:
