@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import partial
 
 from gpo_dspy.sandbox.dice import Dice
 
 from .base import Item, Mode, as_form
-from .expressions import Grammar, attempt, first_half
+from .expressions import Grammar, attempt, first_half, mistake, without_parentheses
 
 _PATTERN = re.compile(r"((?:[()]|\b(?:not|and|or|True|False)\b|[ \t])+)\bis\b")
 _TOKEN = re.compile(r"[()]|not|and|or|True|False")
@@ -15,31 +17,19 @@ _GRAMMAR = Grammar(
     binary={"or": (1, lambda a, b: a | b), "and": (2, lambda a, b: a & b)},
     prefix={"not": lambda a: 1 - a},
     value=lambda token: ("False", "True").index(token),
+    show=lambda value: str(bool(value)),
 )
 
 
-def _differs(item: Item, value: int | None) -> str | None:
-    text = str(bool(value))
-    return text if value is not None and text != item.answer else None
+def _without_second_nots(tokens: Sequence[str]) -> list[str]:
+    pairs = zip(tokens, ["", *tokens], strict=False)
+    return [word for word, before in pairs if not word == before == "not"]
 
 
-def _left_to_right(item: Item) -> str | None:
-    return _differs(item, attempt(item.data, _GRAMMAR, left_to_right=True))
-
-
-def _single_not(item: Item) -> str | None:
-    tokens = [t for t, before in zip(item.data, ["", *item.data], strict=False)
-              if not t == before == "not"]  # fmt: skip
-    return _differs(item, attempt(tokens, _GRAMMAR))
-
-
-def _no_parentheses(item: Item) -> str | None:
-    return _differs(item, attempt([t for t in item.data if t not in "()"], _GRAMMAR))
-
-
-def _half(item: Item) -> str | None:
-    half = first_half(item.data, _GRAMMAR)
-    return _differs(item, attempt(half, _GRAMMAR)) if half else None
+_left_to_right = mistake(_GRAMMAR, list, left_to_right=True)
+_no_parentheses = mistake(_GRAMMAR, without_parentheses)
+_half = mistake(_GRAMMAR, partial(first_half, grammar=_GRAMMAR))
+_single_not = mistake(_GRAMMAR, _without_second_nots)
 
 
 class BooleanExpressions:

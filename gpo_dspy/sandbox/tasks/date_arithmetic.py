@@ -55,10 +55,6 @@ def _long_form(answer: str) -> str:
     return f"{_MONTHS[int(answer[:2])]} {int(answer[3:5])}, {answer[6:]}"
 
 
-def _iso(answer: str) -> str:
-    return f"{answer[6:]}-{answer[:2]}-{answer[3:5]}"
-
-
 class DateArithmetic:
     """The date some days or weeks from a given one."""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from .base import Item
+
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
@@ -17,11 +19,13 @@ class Grammar:
         binary: Operator -> (binding strength, function).
         prefix: Operator -> function of one value.
         value: Token -> value; raises ValueError if it is none.
+        show: Value -> answer.
     """
 
     binary: Mapping[str, tuple[int, Callable[[int, int], int]]]
     prefix: Mapping[str, Callable[[int], int]]
     value: Callable[[str], int]
+    show: Callable[[int], str]
 
 
 def evaluate(tokens: Sequence[str], grammar: Grammar, *, left_to_right: bool = False) -> int:
@@ -75,6 +79,36 @@ def attempt(tokens: Sequence[str], grammar: Grammar, *, left_to_right: bool = Fa
         return evaluate(tokens, grammar, left_to_right=left_to_right)
     except ValueError:
         return None
+
+
+def mistake(
+    grammar: Grammar,
+    misread: Callable[[Sequence[str]], Sequence[str]],
+    *,
+    left_to_right: bool = False,
+) -> Callable[[Item], str | None]:
+    """Return a failure mode: the answer got by misreading an item's expression.
+
+    Args:
+        grammar: The operators.
+        misread: What the item's tokens are taken for.
+        left_to_right: Give all binary operators the same strength.
+
+    Returns:
+        Item -> wrong answer, or None where the mistake does not show.
+    """
+
+    def wrong(item: Item) -> str | None:
+        value = attempt(misread(item.data), grammar, left_to_right=left_to_right)
+        answer = None if value is None else grammar.show(value)
+        return answer if answer != item.answer else None
+
+    return wrong
+
+
+def without_parentheses(tokens: Sequence[str]) -> list[str]:
+    """Return the tokens that are no parentheses."""
+    return [t for t in tokens if t not in "()"]
 
 
 def first_half(tokens: Sequence[str], grammar: Grammar) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import partial
 
 from gpo_dspy.sandbox.dice import Dice
 
 from .base import Item, Mode, as_form
-from .expressions import Grammar, attempt, first_half
+from .expressions import Grammar, attempt, first_half, mistake, without_parentheses
 
 _PATTERN = re.compile(r"((?:[-+*() \t]|\d)*\d(?:[-+*() \t]|\d)*)=")
 _TOKEN = re.compile(r"(?<![\d)\s])-\d+|(?<=[-+*(]\s)-\d+|\d+|[-+*()]")
@@ -19,35 +21,24 @@ _GRAMMAR = Grammar(
     },
     prefix={"-": lambda a: -a},
     value=int,
+    show=str,
 )
 
 
-def _differs(item: Item, value: int | None) -> str | None:
-    return str(value) if value is not None and str(value) != item.answer else None
+def _without_signs(tokens: Sequence[str]) -> list[str]:
+    unsigned = [token for i, token in enumerate(tokens) if not _is_sign(tokens, i)]
+    return [token.lstrip("-") if len(token) > 1 and i and unsigned[i - 1] == "-" else token
+            for i, token in enumerate(unsigned)]  # fmt: skip
 
 
-def _left_to_right(item: Item) -> str | None:
-    return _differs(item, attempt(item.data, _GRAMMAR, left_to_right=True))
-
-
-def _lost_signs(item: Item) -> str | None:
-    tokens = [t for i, t in enumerate(item.data) if not _is_sign(item.data, i)]
-    plain = [t.lstrip("-") if len(t) > 1 and i and tokens[i - 1] == "-" else t
-             for i, t in enumerate(tokens)]  # fmt: skip
-    return _differs(item, attempt(plain, _GRAMMAR))
-
-
-def _is_sign(tokens: list[str], index: int) -> bool:
+def _is_sign(tokens: Sequence[str], index: int) -> bool:
     return tokens[index] == "-" and index > 0 and tokens[index - 1] in ("-", "+", "*")
 
 
-def _no_parentheses(item: Item) -> str | None:
-    return _differs(item, attempt([t for t in item.data if t not in "()"], _GRAMMAR))
-
-
-def _half(item: Item) -> str | None:
-    half = first_half(item.data, _GRAMMAR)
-    return _differs(item, attempt(half, _GRAMMAR)) if half else None
+_left_to_right = mistake(_GRAMMAR, list, left_to_right=True)
+_no_parentheses = mistake(_GRAMMAR, without_parentheses)
+_half = mistake(_GRAMMAR, partial(first_half, grammar=_GRAMMAR))
+_lost_signs = mistake(_GRAMMAR, _without_signs)
 
 
 class MultistepArithmetic:
