@@ -33,6 +33,8 @@ import dspy
 from gpo_dspy import GPO, sandbox
 
 N_TRAIN, N_VAL, N_TEST = 40, 40, 150
+DEMOS = 3
+"""Demos of each kind at most, for those that search them."""
 TASKS = tuple(sandbox.TASK_NAMES)
 
 
@@ -90,7 +92,7 @@ def gpo(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int)
     return _gpo(program, train, val, metric, budget, seed)
 
 
-def gpo_ablated(**changes: Any) -> Callable[..., Any]:
+def gpo_varied(**changes: Any) -> Callable[..., Any]:
     def run(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int) -> Any:
         return _gpo(program, train, val, metric, budget, seed, **changes)
 
@@ -170,18 +172,19 @@ def simba(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: in
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "GPO": gpo,
+    "GPO+demos": gpo_varied(max_bootstrapped_demos=DEMOS, max_labeled_demos=DEMOS),
     "GPO.paper": gpo_paper,
     "GEPA": gepa,
     "MIPROv2": mipro(demos=0),
-    "MIPROv2+demos": mipro(demos=3),
+    "MIPROv2+demos": mipro(demos=DEMOS),
     "SIMBA": simba,
     "COPRO": copro,
 }
 ABLATIONS: dict[str, Callable[..., Any]] = {
-    "GPO, no retrieval": gpo_ablated(direction="none"),
-    "GPO, no schedule": gpo_ablated(schedule="constant"),
-    "GPO, no race": gpo_ablated(evaluation="full"),
-    "GPO, no failures": gpo_ablated(failures=0),
+    "GPO, no retrieval": gpo_varied(direction="none"),
+    "GPO, no schedule": gpo_varied(schedule="constant"),
+    "GPO, no race": gpo_varied(evaluation="full"),
+    "GPO, no failures": gpo_varied(failures=0),
 }
 READS_FEEDBACK = ("GPO", "GEPA")
 

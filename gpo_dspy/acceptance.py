@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from gpo_dspy.evaluation.race import BLOCKS, Standing
-from gpo_dspy.program import Instructions
+from gpo_dspy.program_state import ProgramState
 
 Acceptance = Literal["improvement", "best_new"]
 
@@ -15,8 +15,8 @@ STEP_PENALTY = 0.05
 
 
 def choose(
-    acceptance: Acceptance, standings: Mapping[Instructions, Standing], pool: int
-) -> Instructions | None:
+    acceptance: Acceptance, standings: Mapping[ProgramState, Standing], pool: int
+) -> ProgramState | None:
     """Return the candidate that becomes current, or None to stay.
 
     Args:
@@ -36,8 +36,8 @@ def choose(
 
 
 def next_parent(
-    parents: Mapping[Instructions, float], taken: Sequence[Instructions]
-) -> Instructions:
+    parents: Mapping[ProgramState, float], taken: Sequence[ProgramState]
+) -> ProgramState:
     """Return the program that the next step starts from: good, and not yet exhausted.
 
     A prompt can be good and yet a dead end, for instance if it bears a sentence that spoils

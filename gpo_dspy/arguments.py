@@ -24,6 +24,8 @@ LEAST = {
     "failures": 0,
     "task_examples": 0,
     "batch_size": 1,
+    "max_bootstrapped_demos": 0,
+    "max_labeled_demos": 0,
     "num_threads": 1,
     "seed": 0,
 }

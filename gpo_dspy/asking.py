@@ -39,46 +39,49 @@ class Asking:
     def requests(
         self,
         step: int,
-        predictor: str,
-        current: ScoredPrompt,
-        retrieved: tuple[ScoredPrompt, ...],
+        current: Mapping[str, ScoredPrompt],
+        retrieved: Mapping[str, tuple[ScoredPrompt, ...]],
         words: int,
         results: Mapping[int, Evaluation],
-    ) -> list[Request]:
-        """Return one request per candidate.
+    ) -> dict[str, list[Request]]:
+        """Return one request per candidate and predictor to be rewritten.
+
+        The requests of one candidate show the same failures, each as its predictor saw it.
 
         Args:
             step: The step to come, from 1.
-            predictor: The predictor to be rewritten.
-            current: Its present prompt.
-            retrieved: The update direction.
+            current: The present prompts of the predictors to be rewritten.
+            retrieved: Their update directions.
             words: The word budget.
             results: What is known of the current program, by example index.
         """
         rng = random.Random(f"{self.seed}/{step}/requests")
         count = self.candidates_per_step
-        failed = failures_through(results, predictor)
+        failed = failures_through(results, current)
         shares = deal(failed, hands=count, size=self.failures, random_state=rng)
         batch = self.batch(step)
-        examples = rng.sample(batch, min(self.task_examples, len(batch)))
-        return [
-            Request(
-                MetaPrompt(
-                    task_description=describe_predictor(self.student, predictor),
-                    retrieved=retrieved,
-                    current=current,
-                    examples=self._show_examples(examples),
-                    failures=tuple(
-                        show_failure(self.data.examples[index], results[index], predictor)
-                        for index in share
+        examples = self._show_examples(rng.sample(batch, min(self.task_examples, len(batch))))
+        return {
+            predictor: [
+                Request(
+                    MetaPrompt(
+                        task_description=describe_predictor(self.student, predictor),
+                        retrieved=retrieved[predictor],
+                        current=prompt,
+                        examples=examples,
+                        failures=tuple(
+                            show_failure(self.data.examples[index], results[index], predictor)
+                            for index in share
+                        ),
+                        words=words,
+                        variation=(number, count),
                     ),
-                    words=words,
-                    variation=(number, count),
-                ),
-                tuple(share),
-            )
-            for number, share in enumerate(shares, start=1)
-        ]
+                    tuple(share),
+                )
+                for number, share in enumerate(shares, start=1)
+            ]
+            for predictor, prompt in current.items()
+        }
 
     def _show_examples(self, indices: Sequence[int]) -> tuple[str, ...]:
         return tuple(show_example(self.data.examples[index]) for index in indices)

@@ -36,15 +36,30 @@ class Data:
 
     def shuffled_pool(self, seed: int) -> tuple[int, ...]:
         """Return training and validation examples in a seeded order, equal ones once."""
-        alike: dict[str, list[int]] = {}  # a long array is shortened in its text: compare as well
-        for index in (*self.train, *self.validation):
-            example = self.examples[index]
-            known = alike.setdefault(_key(example), [])
-            if not any(_same(example, self.examples[other]) for other in known):
-                known.append(index)
-        indices = sorted(index for known in alike.values() for index in known)
+        indices = [alike[0] for alike in self._alike()]
         random.Random(f"{seed}/pool").shuffle(indices)
         return tuple(indices)
+
+    def copies(self) -> dict[int, frozenset[int]]:
+        """Return which examples of the search equal each training example, itself included."""
+        train = set(self.train)
+        return {
+            index: frozenset(alike) for alike in self._alike() for index in alike if index in train
+        }
+
+    def _alike(self) -> list[list[int]]:
+        """Return training and validation examples in groups of equal ones, by the first of each."""
+        groups: dict[str, list[list[int]]] = {}
+        for index in (*self.train, *self.validation):
+            example = self.examples[index]
+            # A long array is shortened in its text: compare as well.
+            near = groups.setdefault(_key(example), [])
+            alike = next((g for g in near if _same(example, self.examples[g[0]])), None)
+            if alike is None:
+                near.append([index])
+            else:
+                alike.append(index)
+        return sorted(group for near in groups.values() for group in near)
 
 
 def assign_roles(

@@ -44,9 +44,12 @@ def optimize(
 
 def step(search: Search, state: RunState) -> RunState:
     """Take one step: the next state, with the best candidate as its current program."""
-    predictor = search.select_predictor(state)
-    words = search.word_budget(state)
-    retrieved = search.retrieve(state, predictor)
-    rewrites = search.rewrite(state, predictor, words, retrieved)
-    standings = search.score(state, predictor, rewrites)
-    return search.record(state, predictor, words, retrieved, rewrites, standings)
+    words, retrieved = 0, {}
+    candidates = search.new_demos(state)
+    if not candidates:  # the step is for instructions, as most are
+        predictors = search.select_predictors(state)
+        words = search.word_budget(state)
+        retrieved = search.retrieve(state, predictors)
+        candidates = search.rewrite(state, words, retrieved)
+    standings = search.score(state, candidates)
+    return search.record(state, words, retrieved, candidates, standings)

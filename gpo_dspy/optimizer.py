@@ -63,6 +63,10 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         failures: Failures of the current prompt shown with each request; 0 shows none.
         task_examples: Training examples shown with each request; 0 shows none.
         batch_size: Training examples of a step that ``task_examples`` are drawn from.
+        max_bootstrapped_demos: Few-shot demos of a predictor that are made of runs on training
+            examples that went right; 0 makes none.
+        max_labeled_demos: Few-shot demos of a predictor to which training examples fill up; 0
+            adds none. With both 0, demos that the student has stay as they are.
         evaluation: "race" scores candidates on growing blocks of training and validation
             examples and drops the weaker half each time; "full" scores every candidate on the
             whole validation set.
@@ -102,6 +106,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         failures: int = 3,
         task_examples: int = 2,
         batch_size: int = 8,
+        max_bootstrapped_demos: int = 0,
+        max_labeled_demos: int = 0,
         evaluation: EvaluationMode = "race",
         acceptance: Acceptance = "improvement",
         holdout: bool = True,
@@ -140,6 +146,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             task_examples=task_examples,
             batch_size=batch_size,
             seed=seed,
+            max_bootstrapped_demos=max_bootstrapped_demos,
+            max_labeled_demos=max_labeled_demos,
         )
 
     @classmethod

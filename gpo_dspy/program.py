@@ -10,12 +10,10 @@ import dspy
 from dspy.adapters.utils import get_annotation_name
 
 from gpo_dspy.errors import ProgramError
+from gpo_dspy.program_state import Demo, Instructions, ProgramState
 
 NOT_COPIED = ("history", "callbacks")
 """What DSPy leaves out when a module is copied."""
-
-Instructions = tuple[tuple[str, str], ...]
-"""The state of a program: (predictor name, instruction) pairs in the program's own order."""
 
 
 def optimizable_predictors(program: dspy.Module) -> dict[str, dspy.Predict]:
@@ -56,6 +54,31 @@ def instructions_of(program: dspy.Module) -> Instructions:
         (name, str(predictor.signature.instructions))
         for name, predictor in optimizable_predictors(program).items()
     )
+
+
+def state_of(program: dspy.Module) -> ProgramState:
+    """Read the state that a program is in, its demos being the student's own."""
+    return ProgramState(instructions_of(program))
+
+
+def with_state(program: dspy.Module, state: ProgramState) -> dspy.Module:
+    """Copy a program and put the copy into a state.
+
+    Args:
+        program: The program; it is not modified.
+        state: Instructions and demos; predictors that have none there keep their own.
+    """
+    copied = with_instructions(program, state.instructions)
+    copies = dict(copied.named_predictors())
+    for name, demos in state.demos:
+        copies[name].demos = [_as_example(demo) for demo in demos]
+    return copied
+
+
+def _as_example(demo: Demo) -> dspy.Example:
+    """Return a demo as DSPy's own bootstrapping makes it."""
+    mark = {"augmented": True} if demo.bootstrapped else {}
+    return dspy.Example(**mark, **demo.values())
 
 
 def with_instructions(program: dspy.Module, instructions: Instructions) -> dspy.Module:
@@ -107,11 +130,6 @@ def _is_copyable(value: Any, memo: Mapping[int, Any]) -> bool:
     except Exception:  # noqa: BLE001 - whatever a client, a lock or a handle raises
         return False
     return True
-
-
-def replace_instruction(instructions: Instructions, changes: Mapping[str, str]) -> Instructions:
-    """Return the state in which the named predictors have the given instructions."""
-    return tuple((name, changes.get(name, text)) for name, text in instructions)
 
 
 def tool_names(program: dspy.Module, predictor: str) -> frozenset[str]:

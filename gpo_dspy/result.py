@@ -13,7 +13,7 @@ from gpo_dspy.evaluation.runner import Outcome
 from gpo_dspy.evaluation.statistics import Estimate
 from gpo_dspy.ledger import Usage
 from gpo_dspy.plan import Plan
-from gpo_dspy.program import Instructions
+from gpo_dspy.program_state import Demos, Instructions
 from gpo_dspy.state import Fate, ScoredPrompt, StepRecord, StopReason
 
 
@@ -55,6 +55,9 @@ class GPOResult:
         best: The best instructions the search found.
         returned: The instructions of the returned program: ``best``, or ``start`` where the
             held-out examples speak against ``best``.
+        best_demos: The demos of the best program, (predictor name, demos) pairs; a predictor that
+            is not there has the student's own.
+        returned_demos: Those of the returned program.
         start_score: Score in [0, 1] of ``start`` on the search's examples.
         best_score: Score in [0, 1] of ``best`` on the search's examples; the best of many noisy
             scores, so too high: quote ``claim`` instead.
@@ -74,6 +77,8 @@ class GPOResult:
     start: Instructions
     best: Instructions
     returned: Instructions
+    best_demos: Demos
+    returned_demos: Demos
     start_score: float
     best_score: float
     claim: Claim | None
@@ -130,7 +135,10 @@ class GPOResult:
             f"stopped: {self.stop_reason.value}; one more step: about {self.step_price[0]:.0f} "
             f"metric calls, ${self.step_price[1]:.4f}",
         ]
-        if self.returned == self.start:
+        if self.returned_demos:
+            shown = (f"{len(demos)} for {name}" for name, demos in self.returned_demos)
+            lines.append(f"demos: {', '.join(shown)}")
+        elif self.returned == self.start:
             lines.append("returned: the student's own instructions")
         failed = {Outcome[name].value: n for name, n in self.outcomes.items()}
         failed.pop(Outcome.SCORED.value, None)

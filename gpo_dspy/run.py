@@ -19,7 +19,8 @@ from gpo_dspy.evaluation.statistics import mean_estimate, paired_difference
 from gpo_dspy.ledger import Ledger
 from gpo_dspy.loop import optimize
 from gpo_dspy.plan import LARGEST_HOLDOUT, Plan, auto_metric_calls, holdout_size, make_plan
-from gpo_dspy.program import instructions_of, optimizable_predictors, with_instructions
+from gpo_dspy.program import optimizable_predictors, state_of, with_state
+from gpo_dspy.program_state import ProgramState
 from gpo_dspy.report.progress import Progress
 from gpo_dspy.result import Claim, GPOResult
 from gpo_dspy.rewriter import Rewriter
@@ -47,9 +48,11 @@ class Run:
         testset: Sequence[dspy.Example] | None,
     ) -> None:
         self._student = student
-        self._start = _start_instructions(student)
+        self._start = _start_state(student)
         prompt_model = _prompt_model(optimizer.prompt_model, student)
-        self._data, self._plan = _plan(optimizer, len(self._start), trainset, valset, testset)
+        self._data, self._plan = _plan(
+            optimizer, len(self._start.instructions), trainset, valset, testset
+        )
         progress = [Progress()] if optimizer.verbose else []
         self._callbacks = Callbacks([*progress, *optimizer.run_callbacks])
         threads = optimizer.num_threads or dspy.settings.num_threads or DEFAULT_THREADS
@@ -72,7 +75,9 @@ class Run:
             ledger=self._prompt_ledger,
             gate=self._meter.gate,
         )
-        self._trajectories = {name: Trajectory(optimizer.embedder) for name, _ in self._start}
+        self._trajectories = {
+            name: Trajectory(optimizer.embedder) for name, _ in self._start.instructions
+        }
         self._search = Search(
             student,
             self._start,
@@ -143,9 +148,11 @@ class Run:
         rejected = claim is not None and claim.difference.value < 0
         returned = self._start if rejected else state.best
         result = GPOResult(
-            start=self._start,
-            best=state.best,
-            returned=returned,
+            start=self._start.instructions,
+            best=state.best.instructions,
+            returned=returned.instructions,
+            best_demos=state.best.demos,
+            returned_demos=returned.demos,
             start_score=self._search.mean_score(self._start),
             best_score=self._search.mean_score(state.best),
             claim=claim,
@@ -155,9 +162,10 @@ class Run:
             outcomes={outcome.name: n for outcome, n in self._board.outcomes.items()},
             fates=dict(
                 Counter(
-                    candidate.rewrite.fate.name
+                    rewrite.fate.name
                     for record in state.records
                     for candidate in record.candidates
+                    for rewrite in candidate.rewrites
                 )
             ),
             task_usage=self._task_ledger.usage,
@@ -166,19 +174,19 @@ class Run:
             records=state.records,
             trajectories={name: tuple(t) for name, t in self._trajectories.items()},
         )
-        program = with_instructions(self._student, returned)
+        program = with_state(self._student, returned)
         program.detailed_results = result
         self._callbacks.on_end(result)
         return program
 
 
-def _start_instructions(student: object) -> tuple[tuple[str, str], ...]:
+def _start_state(student: object) -> ProgramState:
     if not isinstance(student, dspy.Module):
         raise ValueError(
             f"student must be a dspy.Module, got {type(student).__name__}; compile takes the "
             "program itself, for example dspy.ChainOfThought('question -> answer')."
         )
-    return instructions_of(student)
+    return state_of(student)
 
 
 def _prompt_model(given: dspy.LM | None, student: dspy.Module) -> dspy.LM:

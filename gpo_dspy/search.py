@@ -13,14 +13,16 @@ from gpo_dspy.acceptance import choose, next_parent
 from gpo_dspy.asking import Asking
 from gpo_dspy.budget import Meter
 from gpo_dspy.data import Data
+from gpo_dspy.demos import DemoSource
 from gpo_dspy.evaluation.race import BLOCKS, FIRST_BLOCK, TRIAL_SUCCESSES, Race, Standing
 from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Scoreboard
-from gpo_dspy.evaluation.strata import right
+from gpo_dspy.evaluation.strata import right, wrong
 from gpo_dspy.evaluation.verify import verify_first, verify_rewrites
 from gpo_dspy.guards import Guard
 from gpo_dspy.plan import Plan
-from gpo_dspy.program import Instructions, replace_instruction, tool_names
+from gpo_dspy.program import tool_names
+from gpo_dspy.program_state import ProgramState
 from gpo_dspy.rewriter import Rewriter
 from gpo_dspy.settings import Settings
 from gpo_dspy.state import (
@@ -35,13 +37,25 @@ from gpo_dspy.state import (
 from gpo_dspy.stopping import stop_reason
 from gpo_dspy.trajectory import Trajectory
 
+DEMO_EVERY = 8
+"""Steps from one drawing of demos to the next; the first step is one."""
+
+DEMO_SETS = 3
+"""Demo sets that are raced against the current one."""
+
+DEMO_BLOCKS = (FIRST_BLOCK, *BLOCKS[:1])
+"""Shared examples of a race of demo sets."""
+
+BOOTSTRAP_CALLS = 12
+"""Further metric calls on training examples for demos, at most, each time they are drawn."""
+
 
 class Search:
     """One run's student, examples, trajectories and scores, and what a step does with them.
 
     Args:
         student: The program to optimise.
-        instructions: Its instructions.
+        start: The state it is in.
         data: The examples and their roles.
         board: Makes and remembers the metric calls.
         rewriter: Writes the rewrites.
@@ -54,7 +68,7 @@ class Search:
     def __init__(
         self,
         student: dspy.Module,
-        instructions: Instructions,
+        start: ProgramState,
         data: Data,
         board: Scoreboard,
         rewriter: Rewriter,
@@ -63,12 +77,14 @@ class Search:
         settings: Settings,
         meter: Meter,
     ) -> None:
-        self.instructions = instructions
+        self.first = start
         self.board = board
         self.rewriter = rewriter
         self.trajectories = trajectories
         self.plan = plan
-        self.guards = {name: Guard(text, tool_names(student, name)) for name, text in instructions}
+        self.guards = {
+            name: Guard(text, tool_names(student, name)) for name, text in start.instructions
+        }
         self.settings = settings
         self.meter = meter
         self.asking = Asking(
@@ -80,6 +96,15 @@ class Search:
             settings.batch_size,
             settings.seed,
         )
+        self.demos = DemoSource(
+            student,
+            data,
+            settings.max_bootstrapped_demos,
+            settings.max_labeled_demos,
+            settings.seed,
+        )
+        self.train = frozenset(data.train)
+        self._copies = data.copies() if self.demos.is_used else {}
         self.pool = data.validation
         if settings.evaluation == "race":
             self.pool = data.shuffled_pool(settings.seed)
@@ -93,7 +118,7 @@ class Search:
             ProgramError: The program raises on every example.
             BackendUnavailable: The LM refuses every request.
         """
-        start = self.instructions
+        start = self.first
         self._score_on(start, 1)  # one call tells a broken metric
         verify_first(self._results(start))
         self._score_on(start, BLOCKS[0] if self.settings.evaluation == "race" else len(self.pool))
@@ -105,99 +130,125 @@ class Search:
     def stop_reason(self, state: RunState) -> StopReason | None:
         """Return why no further step can or need be made, or None."""
         known = self._results(state.best)
-        perfect = len(known) == len(self.pool) and self.mean_score(state.best) >= 1.0
+        perfect = len(known) == len(self._pool(state.best)) and self.mean_score(state.best) >= 1.0
         left = self.board.remaining - self.plan.reserve
         return stop_reason(state, self.plan, metric_calls_left=left, perfect=perfect)
 
-    def select_predictor(self, state: RunState) -> str:
+    def new_demos(self, state: RunState) -> list[Candidate]:
+        """Draw demo sets for the current program, in the steps that are for that."""
+        if not self.demos.is_used or state.step % DEMO_EVERY:
+            return []
+        self._seek_successes(state)
+        known = self._results(state.current)
+        sets = self.demos.propose(
+            state.step + 1,
+            DEMO_SETS,
+            self._succeeded(state),
+            [index for index in wrong(known) if index in self.train],
+        )
+        candidates = [Candidate((), demos) for demos in sets]
+        return [c for c in candidates if not self.board.results(c.of(state.current))]
+
+    def select_predictors(self, state: RunState) -> tuple[str, ...]:
         """Choose the predictor to rewrite: each in turn."""
-        return state.current[state.step % len(state.current)][0]
+        names = [name for name, _ in state.current.instructions]
+        return (names[sum(bool(r.predictors) for r in state.records) % len(names)],)
 
     def word_budget(self, state: RunState) -> int:
         """Return how many words a rewrite may change: the learning rate of the step to come."""
         best_scores = [record.score for record in state.records]
         return self.settings.schedule(state.step + 1, self._steps_expected(state), best_scores)
 
-    def retrieve(self, state: RunState, predictor: str) -> tuple[ScoredPrompt, ...]:
+    def retrieve(
+        self, state: RunState, predictors: Sequence[str]
+    ) -> dict[str, tuple[ScoredPrompt, ...]]:
         """Return the update direction: earlier prompts in ascending order of score."""
-        return self.settings.direction(
-            self.trajectories[predictor], self._current(state, predictor)
-        )
+        return {
+            name: self.settings.direction(self.trajectories[name], self._current(state, name))
+            for name in predictors
+        }
 
     def rewrite(
-        self, state: RunState, predictor: str, words: int, retrieved: tuple[ScoredPrompt, ...]
-    ) -> list[Rewrite]:
+        self, state: RunState, words: int, retrieved: Mapping[str, tuple[ScoredPrompt, ...]]
+    ) -> list[Candidate]:
         """Let the prompt model write the candidates, and mark those that were tried before."""
         requests = self.asking.requests(
             state.step + 1,
-            predictor,
-            self._current(state, predictor),
+            {name: self._current(state, name) for name in retrieved},
             retrieved,
             words,
             self._results(state.current),
         )
-        written = self.rewriter.write(
-            [request.meta_prompt for request in requests], guard=self.guards[predictor]
-        )
-        if not state.records:
-            verify_rewrites(written, self.rewriter.lm.model)
-        rewrites = [
-            replace(rewrite, failures_shown=request.failures_shown)
-            for rewrite, request in zip(written, requests, strict=True)
+        written: list[list[Rewrite]] = [
+            [
+                replace(rewrite, predictor=name, failures_shown=request.failures_shown)
+                for rewrite, request in zip(
+                    self.rewriter.write([r.meta_prompt for r in asked], guard=self.guards[name]),
+                    asked,
+                    strict=True,
+                )
+            ]
+            for name, asked in requests.items()
         ]
-        return self._mark_repeats(state, predictor, rewrites)
+        if not any(record.predictors for record in state.records):
+            verify_rewrites([r for rewrites in written for r in rewrites], self.rewriter.lm.model)
+        candidates = [Candidate(rewrites) for rewrites in zip(*written, strict=True)]
+        return self._mark_repeats(state, candidates)
 
     def score(
-        self, state: RunState, predictor: str, rewrites: Sequence[Rewrite]
-    ) -> dict[Instructions, Standing]:
-        """Score the usable rewrites against the current program, the best standing first."""
-        race = Race(self.board, state.current, self.pool, self.blocks, self.plan.reserve)
+        self, state: RunState, candidates: Sequence[Candidate]
+    ) -> dict[ProgramState, Standing]:
+        """Score the usable candidates against the current program, the best standing first."""
         with_trial = self.settings.evaluation == "race"
-        candidates = {
-            self._with(state, predictor, rewrite): rewrite.failures_shown if with_trial else ()
-            for rewrite in rewrites
-            if rewrite.fate.usable
+        rivals = {
+            candidate.of(state.current): candidate.failures_shown if with_trial else ()
+            for candidate in candidates
+            if candidate.usable
         }
-        ranking = race.run(candidates, self._some_right(state) if with_trial else ())
-        return {instructions: race.standings[instructions] for instructions in ranking}
+        # Paired on the same examples: none that is a demo of one of them.
+        pool = self._pool(state.current, *rivals)
+        blocks = self.blocks if any(rivals.values()) or not with_trial else DEMO_BLOCKS
+        race = Race(self.board, state.current, pool, blocks, self.plan.reserve)
+        ranking = race.run(rivals, self._some_right(state) if with_trial else ())
+        return {rival: race.standings[rival] for rival in ranking}
 
     def record(
         self,
         state: RunState,
-        predictor: str,
         words: int,
-        retrieved: tuple[ScoredPrompt, ...],
-        rewrites: Sequence[Rewrite],
-        standings: Mapping[Instructions, Standing],
+        retrieved: Mapping[str, tuple[ScoredPrompt, ...]],
+        candidates: Sequence[Candidate],
+        standings: Mapping[ProgramState, Standing],
     ) -> RunState:
         """Append the candidates to the trajectory, choose the next program, return the state."""
         step = state.step + 1
-        candidates = [
-            _candidate(rewrite, standings.get(self._with(state, predictor, rewrite)))
-            for rewrite in rewrites
-        ]
-        self.trajectories[predictor].extend(
-            ScoredPrompt(c.rewrite.text, c.score, c.evaluations, step)
-            for c in candidates
-            if c.score is not None
-        )
-        chosen = choose(self.settings.acceptance, standings, len(self.pool))
+        candidates = [_scored(c, standings.get(c.of(state.current))) for c in candidates]
+        for name in retrieved:
+            self.trajectories[name].extend(
+                ScoredPrompt(rewrite.text, c.score, c.evaluations, step)
+                for c in candidates
+                if c.score is not None
+                for rewrite in c.rewrites
+                if rewrite.predictor == name and rewrite.fate.usable
+            )
+        pool = self._pool(state.current, *standings)
+        chosen = choose(self.settings.acceptance, standings, len(pool))
         accepted, best = state.accepted, state.best
         if chosen:
             accepted = (*accepted, chosen)
             self._seek_failures(chosen)
             self._rescore(chosen, step)
         self._rescore(state.current, step)  # a race may have scored it on more examples
-        if chosen and self.mean_score(chosen) > self.mean_score(best):
+        if chosen and self._beats(chosen, best):
             best = chosen
         record = StepRecord(
             step=step,
             parent=state.current,
-            predictor=predictor,
+            predictors=tuple(retrieved),
             words_allowed=words,
-            retrieved=retrieved,
+            retrieved=tuple(prompt for prompts in retrieved.values() for prompt in prompts),
             candidates=tuple(candidates),
-            accepted=_position(rewrites, dict(chosen)[predictor]) if chosen else None,
+            accepted=_position(candidates, state.current, chosen) if chosen else None,
             score=self.mean_score(best),
             metric_calls=self.board.metric_calls,
         )
@@ -211,23 +262,37 @@ class Search:
             records=records,
         )
 
-    def mean_score(self, instructions: Instructions) -> float:
+    def mean_score(self, program: ProgramState) -> float:
         """Return the mean score of a program on the search's examples it was scored on."""
-        scores = [evaluation.score for evaluation in self._results(instructions).values()]
-        return fmean(scores) if scores else 0.0
+        return self._mean(program, self.pool)
 
     # --- helpers ------------------------------------------------------------------------------
 
+    def _pool(self, *programs: ProgramState) -> tuple[int, ...]:
+        """Return the examples that programs can be compared on: those that none has as a demo."""
+        shown = {index for program in programs for index in program.shown}
+        if not shown:
+            return self.pool
+        out = frozenset().union(*(self._copies[index] for index in shown))
+        return tuple(index for index in self.pool if index not in out)
+
+    def _mean(self, program: ProgramState, pool: Sequence[int]) -> float:
+        known = self.board.results(program)
+        scores = [known[index].score for index in pool if index in known]
+        return fmean(scores) if scores else 0.0
+
+    def _beats(self, one: ProgramState, other: ProgramState) -> bool:
+        pool = self._pool(one, other)
+        return self._mean(one, pool) > self._mean(other, pool)
+
     def _next_parent(
-        self, accepted: tuple[Instructions, ...], records: Sequence[StepRecord]
-    ) -> Instructions:
+        self, accepted: tuple[ProgramState, ...], records: Sequence[StepRecord]
+    ) -> ProgramState:
         if self.settings.acceptance == "best_new":
             return accepted[-1]
-        scores = {program: self.mean_score(program) for program in accepted}
-        return next_parent(scores, [record.parent for record in records])
-
-    def _with(self, state: RunState, predictor: str, rewrite: Rewrite) -> Instructions:
-        return replace_instruction(state.current, {predictor: rewrite.text})
+        pool = self._pool(*accepted)
+        scores = {program: self._mean(program, pool) for program in accepted}
+        return next_parent(scores, [record.parent for record in records if record.predictors])
 
     def _some_right(self, state: RunState) -> list[int]:
         """Draw a few examples that the current program gets right."""
@@ -235,22 +300,51 @@ class Search:
         rng = random.Random(f"{self.settings.seed}/{state.step + 1}/trial")
         return rng.sample(known, min(TRIAL_SUCCESSES, len(known)))
 
-    def _mark_repeats(
-        self, state: RunState, predictor: str, rewrites: Sequence[Rewrite]
-    ) -> list[Rewrite]:
+    def _succeeded(self, state: RunState) -> dict[int, Evaluation]:
+        """Return runs on training examples that went right, full scores first.
+
+        Those of the current program come before those of the other accepted ones, the newest
+        first.
+        """
+        found: dict[int, Evaluation] = {}
+        for program in dict.fromkeys((state.current, *reversed(state.accepted))):
+            known = self.board.results(program)
+            for index in right(known):
+                if index in self.train and known[index].score > 0:
+                    found.setdefault(index, known[index])
+        return dict(sorted(found.items(), key=lambda item: -item[1].score))
+
+    def _seek_successes(self, state: RunState) -> None:
+        """Score the current program on more training examples, if too few went right so far."""
+        wanted = self.settings.max_bootstrapped_demos
+        left = [index for index in self._pool(state.current) if index in self.train]
+        left = left or list(self.train)  # a race has training examples in its pool, others do not
+        missing = [index for _, index in self.board.missing((state.current, i) for i in left)]
+        for begin in range(0, min(len(missing), BOOTSTRAP_CALLS), FIRST_BLOCK):
+            spare = self.board.remaining - self.plan.reserve - self.plan.first_round
+            if len(self._succeeded(state)) >= wanted or spare < FIRST_BLOCK:
+                return
+            batch = missing[begin : begin + FIRST_BLOCK]
+            self.board.evaluate((state.current, index) for index in batch)
+
+    def _mark_repeats(self, state: RunState, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Mark what was tried before, or stands twice in this step.
 
         In a race a prompt gets one chance. The paper's rule bars only what was current before;
         scoring the rest again costs nothing, since every result is remembered.
         """
         marked, seen = [], set(state.accepted)
-        for rewrite in rewrites:
-            instructions = self._with(state, predictor, rewrite)
-            tried = self.settings.acceptance == "improvement" and self.board.results(instructions)
-            if rewrite.fate.usable and (instructions in seen or tried):
-                rewrite = replace(rewrite, fate=Fate.REPEATED)
-            seen.add(instructions)
-            marked.append(rewrite)
+        for candidate in candidates:
+            program = candidate.of(state.current)
+            tried = self.settings.acceptance == "improvement" and self.board.results(program)
+            if candidate.usable and (program in seen or tried):
+                rewrites = tuple(
+                    replace(r, fate=Fate.REPEATED) if r.fate.usable else r
+                    for r in candidate.rewrites
+                )
+                candidate = replace(candidate, rewrites=rewrites)
+            seen.add(program)
+            marked.append(candidate)
         return marked
 
     def _steps_expected(self, state: RunState) -> int:
@@ -264,46 +358,50 @@ class Search:
         return steps if self.plan.max_steps is None else min(steps, self.plan.max_steps)
 
     def _current(self, state: RunState, predictor: str) -> ScoredPrompt:
-        prompt = self.trajectories[predictor].get(dict(state.current)[predictor])
+        prompt = self.trajectories[predictor].get(state.current.instruction(predictor))
         if prompt is None:
             raise LookupError(f"the current prompt of {predictor} is not in its trajectory")
         return prompt
 
-    def _results(self, instructions: Instructions) -> dict[int, Evaluation]:
+    def _results(self, program: ProgramState) -> dict[int, Evaluation]:
         """Return what is known of a program on the search's examples, in their order."""
-        known = self.board.results(instructions)
+        known = self.board.results(program)
         return {index: known[index] for index in self.pool if index in known}
 
-    def _rescore(self, current: Instructions, step: int) -> float:
-        """Bring the score of the current prompts up to date in their trajectories."""
-        score, evaluations = self.mean_score(current), len(self._results(current))
-        for predictor, text in current:
+    def _rescore(self, program: ProgramState, step: int) -> float:
+        """Bring the score of a program's prompts up to date in their trajectories."""
+        score, evaluations = self.mean_score(program), len(self._results(program))
+        for predictor, text in program.instructions:
             known = self.trajectories[predictor].get(text)
             born = known.step if known else step
             self.trajectories[predictor].append(ScoredPrompt(text, score, evaluations, born))
         return score
 
-    def _seek_failures(self, instructions: Instructions) -> None:
+    def _seek_failures(self, program: ProgramState) -> None:
         """Score a program on more examples until one fails, as long as a step can follow."""
-        while self.mean_score(instructions) >= 1.0:
-            known = len(self._results(instructions))
+        while self.mean_score(program) >= 1.0:
+            known = len(self._results(program))
             left = self.board.remaining - self.plan.reserve - self.plan.first_round
-            if known >= len(self.pool) or left < FIRST_BLOCK:
+            if known >= len(self._pool(program)) or left < FIRST_BLOCK:
                 return
-            self._score_on(instructions, known + FIRST_BLOCK)
+            self._score_on(program, known + FIRST_BLOCK)
 
-    def _score_on(self, instructions: Instructions, count: int) -> None:
+    def _score_on(self, program: ProgramState, count: int) -> None:
         """Score a program on the first ``count`` examples, as far as the budget goes."""
-        missing = self.board.missing((instructions, index) for index in self.pool[:count])
+        pool = self._pool(program)
+        missing = self.board.missing((program, index) for index in pool[:count])
         self.board.evaluate(missing[: max(self.board.remaining - self.plan.reserve, 0)])
 
 
-def _candidate(rewrite: Rewrite, standing: Standing | None) -> Candidate:
-    if standing is None or not rewrite.fate.usable:
-        return Candidate(rewrite)
-    return Candidate(rewrite, standing.score, standing.evaluations)
+def _scored(candidate: Candidate, standing: Standing | None) -> Candidate:
+    if standing is None or not candidate.usable:
+        return candidate
+    return replace(candidate, score=standing.score, evaluations=standing.evaluations)
 
 
-def _position(rewrites: Sequence[Rewrite], text: str) -> int:
-    """Return which rewrite has the text."""
-    return [rewrite.text for rewrite in rewrites].index(text)
+def _position(
+    candidates: Sequence[Candidate], parent: ProgramState, chosen: ProgramState
+) -> int | None:
+    """Return which candidate made the chosen program."""
+    places = (i for i, c in enumerate(candidates) if c.usable and c.of(parent) == chosen)
+    return next(places, None)

@@ -24,6 +24,8 @@ class Settings:
     task_examples: int
     batch_size: int
     seed: int
+    max_bootstrapped_demos: int = 0
+    max_labeled_demos: int = 0
 
     @property
     def blocks(self) -> tuple[int, ...] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import dspy
 
@@ -12,15 +12,15 @@ from gpo_dspy.evaluation.strata import wrong
 from gpo_dspy.meta_prompt import shorten, show_fields
 
 
-def failures_through(results: Mapping[int, Evaluation], predictor: str) -> list[int]:
-    """Return the examples that went wrong; if some of them went through the predictor, those.
+def failures_through(results: Mapping[int, Evaluation], predictors: Iterable[str]) -> list[int]:
+    """Return the examples that went wrong; if some went through one of the predictors, those.
 
     Args:
         results: What is known of the current program, by example index.
-        predictor: The predictor to be rewritten.
+        predictors: The predictors to be rewritten.
     """
-    failed = wrong(results)
-    through = [index for index in failed if any(_calls(results[index], predictor))]
+    failed, names = wrong(results), list(predictors)
+    through = [i for i in failed if any(True for name in names for _ in _calls(results[i], name))]
     return through or failed
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from gpo_dspy.program import Instructions
+from gpo_dspy.program_state import Demos, ProgramState
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ class Rewrite:
         words_proposed: Words changed in what the prompt model first wrote.
         words_changed: Words changed in ``text``.
         failures_shown: Examples (by index) whose failures its author was shown.
+        predictor: Whose instruction it is.
     """
 
     text: str
@@ -71,15 +72,45 @@ class Rewrite:
     words_proposed: int = 0
     words_changed: int = 0
     failures_shown: tuple[int, ...] = ()
+    predictor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A rewrite with its result; ``score`` is None if it was not scored."""
+    """A change of the parent program, with its result.
 
-    rewrite: Rewrite
+    Attributes:
+        rewrites: The new instructions, one per predictor; none if only demos are new.
+        demos: The new demos.
+        score: Like that of a :class:`ScoredPrompt`; None if it was not scored.
+        evaluations: Number of examples behind ``score``.
+    """
+
+    rewrites: tuple[Rewrite, ...]
+    demos: Demos = ()
     score: float | None = None
     evaluations: int = 0
+
+    @property
+    def rewrite(self) -> Rewrite:
+        """The rewrite of a candidate that has one."""
+        return self.rewrites[0]
+
+    @property
+    def usable(self) -> bool:
+        """Whether anything of it can be scored."""
+        return bool(self.demos) or any(rewrite.fate.usable for rewrite in self.rewrites)
+
+    @property
+    def failures_shown(self) -> tuple[int, ...]:
+        """Examples (by index) whose failures the authors were shown."""
+        shown = [i for r in self.rewrites if r.fate.usable for i in r.failures_shown]
+        return tuple(dict.fromkeys(shown))
+
+    def of(self, parent: ProgramState) -> ProgramState:
+        """Return the parent with what is usable of the change."""
+        texts = {r.predictor: r.text for r in self.rewrites if r.fate.usable}
+        return parent.rewritten(texts).with_demos(self.demos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,24 +120,29 @@ class StepRecord:
     Attributes:
         step: Its number, from 1.
         parent: The program that it started from.
-        predictor: Name of the predictor that was rewritten.
+        predictors: Names of the predictors that were rewritten; none in a step that drew demos.
         words_allowed: The word budget.
         retrieved: The update direction: the prompts shown, in ascending order of score.
-        candidates: The rewrites with their results.
+        candidates: The changes with their results.
         accepted: Index of the candidate that was accepted, or None.
         score: Score in [0, 1] of the best program after the step.
         metric_calls: Metric calls of the run so far.
     """
 
     step: int
-    parent: Instructions
-    predictor: str
+    parent: ProgramState
+    predictors: tuple[str, ...]
     words_allowed: int
     retrieved: tuple[ScoredPrompt, ...]
     candidates: tuple[Candidate, ...]
     accepted: int | None
     score: float
     metric_calls: int
+
+    @property
+    def what(self) -> str:
+        """What was changed: names of predictors, or "demos"."""
+        return ", ".join(self.predictors) or "demos"
 
 
 class StopReason(enum.Enum):
@@ -131,18 +167,18 @@ class RunState:
     """Where a run stands between two steps.
 
     Attributes:
-        current: The instructions that the next step starts from: its parent.
-        best: The best instructions so far.
+        current: The program that the next step starts from: its parent.
+        best: The best program so far.
         best_score: Score in [0, 1] of ``best`` on the examples it was scored on.
         accepted: Every program that was accepted, in order; the first is the student's own.
         calls_at_start: Metric calls made before the first step.
         records: What the steps so far did.
     """
 
-    current: Instructions
-    best: Instructions
+    current: ProgramState
+    best: ProgramState
     best_score: float
-    accepted: tuple[Instructions, ...] = field(repr=False)
+    accepted: tuple[ProgramState, ...] = field(repr=False)
     calls_at_start: int = 0
     records: tuple[StepRecord, ...] = field(default=(), repr=False)
 

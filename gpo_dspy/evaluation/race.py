@@ -18,7 +18,7 @@ from statistics import fmean
 from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Pair, Scoreboard
 from gpo_dspy.evaluation.strata import stratified_difference
-from gpo_dspy.program import Instructions
+from gpo_dspy.program_state import ProgramState
 
 FIRST_BLOCK = 4
 """Shared examples of the first round where there were no failures to show."""
@@ -61,7 +61,7 @@ class Race:
 
     Attributes:
         board: Makes the metric calls.
-        incumbent: The current instructions.
+        incumbent: The current program.
         pool: Example indices; a shared block of ``n`` is the first ``n`` of them.
         blocks: Shared examples seen by the end of each round, ascending.
         reserve: Metric calls that must be left afterwards.
@@ -69,21 +69,21 @@ class Race:
     """
 
     board: Scoreboard
-    incumbent: Instructions
+    incumbent: ProgramState
     pool: Sequence[int]
     blocks: Sequence[int] = BLOCKS
     reserve: int = 0
-    standings: dict[Instructions, Standing] = field(default_factory=dict)
+    standings: dict[ProgramState, Standing] = field(default_factory=dict)
 
     def run(
-        self, candidates: Mapping[Instructions, Sequence[int]], unharmed: Sequence[int] = ()
-    ) -> list[Instructions]:
+        self, candidates: Mapping[ProgramState, Sequence[int]], unharmed: Sequence[int] = ()
+    ) -> list[ProgramState]:
         """Race candidates to the end, or as far as the metric calls go.
 
         After each round those that do not beat the incumbent leave, and the weaker half.
 
         Args:
-            candidates: Instructions that differ from each other and from the incumbent, each with
+            candidates: Programs that differ from each other and from the incumbent, each with
                 the failures of its trial; either all have a trial or none.
             unharmed: Examples that the incumbent gets right, for the second part of the trial:
                 those that mended a failure must not break these.
@@ -110,11 +110,11 @@ class Race:
                 break
         return self._ranking()
 
-    def _ranking(self) -> list[Instructions]:
+    def _ranking(self) -> list[ProgramState]:
         standings = self.standings
         return sorted(standings, key=lambda s: (-standings[s].rounds, -standings[s].difference))
 
-    def _score(self, examples: Mapping[Instructions, Sequence[int]]) -> bool:
+    def _score(self, examples: Mapping[ProgramState, Sequence[int]]) -> bool:
         """Score candidates and incumbent on the given examples, unless that costs too much."""
         pairs = list(self._pairs(examples))
         if len(self.board.missing(pairs)) > self.board.remaining - self.reserve:
@@ -126,13 +126,13 @@ class Race:
             self.standings[state] = self._standing(state, indices, rounds)
         return True
 
-    def _pairs(self, examples: Mapping[Instructions, Sequence[int]]) -> Iterable[Pair]:
+    def _pairs(self, examples: Mapping[ProgramState, Sequence[int]]) -> Iterable[Pair]:
         for state, indices in examples.items():
             for index in indices:
                 yield (self.incumbent, index)
                 yield (state, index)
 
-    def _standing(self, state: Instructions, indices: Sequence[int], rounds: int) -> Standing:
+    def _standing(self, state: ProgramState, indices: Sequence[int], rounds: int) -> Standing:
         """Compare a candidate with the incumbent on examples that both have seen."""
         known = self._known()
         difference = stratified_difference(self.board.results(state), known, indices)
@@ -147,12 +147,12 @@ class Race:
         results = self.board.results(self.incumbent)
         return {index: results[index] for index in self.pool if index in results}
 
-    def _best(self, states: Sequence[Instructions], count: int) -> list[Instructions]:
+    def _best(self, states: Sequence[ProgramState], count: int) -> list[ProgramState]:
         """Return up to ``count`` candidates that beat the incumbent, the best first."""
         ranked = sorted(states, key=lambda state: -self.standings[state].difference)
         return [state for state in ranked[:count] if self.standings[state].difference > 0]
 
-    def _affordable(self, states: Sequence[Instructions], indices: Sequence[int]) -> int:
+    def _affordable(self, states: Sequence[ProgramState], indices: Sequence[int]) -> int:
         """Return how many of the examples can be paid for, for all states alike."""
         left = self.board.remaining - self.reserve
         for number, index in enumerate(indices):

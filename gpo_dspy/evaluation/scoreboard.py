@@ -1,4 +1,4 @@
-"""Every metric call of a run by (instructions, example): nothing is ever paid twice."""
+"""Every metric call of a run by (program state, example): nothing is ever paid twice."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import dspy
 
 from gpo_dspy.evaluation.runner import Evaluation, Job, Outcome, Runner
 from gpo_dspy.ledger import Ledger
-from gpo_dspy.program import Instructions, with_instructions
+from gpo_dspy.program import with_state
+from gpo_dspy.program_state import ProgramState
 
-Pair = tuple[Instructions, int]
-"""Instructions and the index of an example."""
+Pair = tuple[ProgramState, int]
+"""A program's state and the index of an example."""
 
 
 class BudgetExceeded(Exception):
@@ -22,10 +23,10 @@ class BudgetExceeded(Exception):
 
 
 class Scoreboard:
-    """Evaluates pairs of instructions and examples, and remembers every result.
+    """Evaluates pairs of program states and examples, and remembers every result.
 
     Args:
-        student: The program whose instructions vary.
+        student: The program whose state varies.
         examples: All examples of the run; pairs name them by index.
         runner: Makes the metric calls.
         max_metric_calls: Hard limit on metric calls.
@@ -47,11 +48,11 @@ class Scoreboard:
         self._runner = runner
         self._ledger = ledger
         self._on_result = on_result
-        self._results: dict[Instructions, dict[int, Evaluation]] = {}
+        self._results: dict[ProgramState, dict[int, Evaluation]] = {}
         self.metric_calls = 0
         self.outcomes: Counter[Outcome] = Counter()
         # Blocks of one step come back to the same few programs.
-        self._program = lru_cache(maxsize=32)(lambda state: with_instructions(student, state))
+        self._program = lru_cache(maxsize=32)(lambda state: with_state(student, state))
 
     @property
     def remaining(self) -> int:
@@ -83,11 +84,11 @@ class Scoreboard:
                 self.outcomes[evaluation.outcome] += 1
                 self._on_result()
 
-    def results(self, state: Instructions) -> Mapping[int, Evaluation]:
-        """Return what is known of some instructions: evaluations by example index."""
+    def results(self, state: ProgramState) -> Mapping[int, Evaluation]:
+        """Return what is known of a program: evaluations by example index."""
         return MappingProxyType(self._results.get(state, {}))
 
-    def scores(self, state: Instructions, indices: Iterable[int]) -> list[float]:
+    def scores(self, state: ProgramState, indices: Iterable[int]) -> list[float]:
         """Return the scores in [0, 1] on the given examples, all of them evaluated before."""
         results = self._results[state]
         return [results[index].score for index in indices]

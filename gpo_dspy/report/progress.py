@@ -50,13 +50,15 @@ class Progress(Callback):
         branched = state.accepted[-1] != state.best
         if record.accepted is None and self._console.is_terminal:
             return  # the bar shows it; a line is written for what is worth keeping
-        verdict = "no better prompt"
+        what = "prompt" if record.predictors else "set of demos"
+        verdict = f"no better {what}"
         if record.accepted is not None:
-            verdict = "better than an earlier prompt" if branched else "a better prompt"
-        where = f" for {record.predictor}" if record.predictor != "self" else ""
+            verdict = f"better than an earlier {what}" if branched else f"a better {what}"
+        where = f" for {record.what}" if record.predictors not in ((), ("self",)) else ""
+        words = f", up to {record.words_allowed} words changed" if record.predictors else ""
         self._console.print(
-            f"step {record.step}: {verdict}{where}, up to {record.words_allowed} words changed; "
-            f"best {best} after {record.metric_calls:,} calls",
+            f"step {record.step}: {verdict}{where}{words}; best {best} "
+            f"after {record.metric_calls:,} calls",
             highlight=False,
             soft_wrap=True,
         )

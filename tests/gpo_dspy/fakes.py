@@ -24,10 +24,14 @@ NO_WAITING = Patience(attempts=3, first_wait=0.0, longest_wait=0.0)
 
 @dataclass
 class Prompted:
-    """What an LM was asked: the system text, the last user text and the fields in it."""
+    """What an LM was asked: the system text, the last user text and the fields in it.
+
+    ``earlier`` are the turns before the last one: the demos.
+    """
 
     system: str
     user: str
+    earlier: tuple[str, ...] = ()
 
     @property
     def fields(self) -> dict[str, str]:
@@ -55,7 +59,8 @@ class ScriptedEngine:
 
     def complete(self, request: Request) -> Response:
         system = request.system if isinstance(request.system, str) else _text(request.system or ())
-        prompted = Prompted(system, _text(request.messages[-1].parts))
+        turns = [_text(message.parts) for message in request.messages]
+        prompted = Prompted(system, turns[-1], tuple(turns[:-1]))
         with self.lock:
             self.prompts.append(prompted)
         answer = self.reply(prompted)

@@ -10,17 +10,22 @@ import pytest
 from gpo_dspy.acceptance import STEP_PENALTY, choose, next_parent
 from gpo_dspy.evaluation.race import BLOCKS, Standing
 from gpo_dspy.plan import Plan
-from gpo_dspy.program import Instructions
+from gpo_dspy.program_state import ProgramState
 from gpo_dspy.state import Candidate, Fate, Rewrite, RunState, StepRecord, StopReason
 from gpo_dspy.stopping import STALLED_AFTER, stop_reason
 
-START: Instructions = (("self", "start"),)
+
+def _program(text: str) -> ProgramState:
+    return ProgramState((("self", text),))
+
+
+START = _program("start")
 ENOUGH = BLOCKS[0]
 
 
-def _standings(*found: tuple[float, float, int]) -> dict[Instructions, Standing]:
+def _standings(*found: tuple[float, float, int]) -> dict[ProgramState, Standing]:
     return {
-        (("self", f"candidate {i}"),): Standing(difference, score, evaluations, 1)
+        _program(f"candidate {i}"): Standing(difference, score, evaluations, 1)
         for i, (difference, score, evaluations) in enumerate(found)
     }
 
@@ -56,8 +61,8 @@ PLAN = Plan(400, 10, 20, 4, 20, 20, 10, first_round=16)
 
 
 def _record(step: int, *scores: float | None) -> StepRecord:
-    candidates = tuple(Candidate(Rewrite("x", Fate.KEPT, 5), score) for score in scores)
-    return StepRecord(step, START, "self", 5, (), candidates, None, 0.5, 10)
+    candidates = tuple(Candidate((Rewrite("x", Fate.KEPT, 5),), score=score) for score in scores)
+    return StepRecord(step, START, ("self",), 5, (), candidates, None, 0.5, 10)
 
 
 def _state(*steps: tuple[float | None, ...]) -> RunState:
@@ -105,7 +110,7 @@ def test_steps_without_anything_new_stall_a_run_only_in_a_row() -> None:
 
 
 def test_the_best_program_is_the_parent_until_it_looks_exhausted() -> None:
-    good, weak = (("self", "good"),), (("self", "weak"),)
+    good, weak = _program("good"), _program("weak")
     scores = {weak: 0.4, good: 0.6}
     patience = round((0.6 - 0.4) / STEP_PENALTY)
     for steps in range(patience):
@@ -115,9 +120,9 @@ def test_the_best_program_is_the_parent_until_it_looks_exhausted() -> None:
 
 
 def test_every_program_comes_back_in_the_end() -> None:
-    scores: dict[Instructions, float] = {(("self", str(i)),): i / 10 for i in range(5)}
-    taken: list[Instructions] = []
+    scores: dict[ProgramState, float] = {_program(str(i)): i / 10 for i in range(5)}
+    taken: list[ProgramState] = []
     for _ in range(100):
         taken.append(next_parent(scores, taken))
     assert set(taken) == set(scores)
-    assert taken[0] == (("self", "4"),)
+    assert taken[0] == _program("4")

@@ -38,6 +38,22 @@ def test_every_example_has_exactly_one_role(
         assert [data.examples[i] for i in data.validation] == valset
 
 
+@given(
+    train=st.lists(st.integers(0, 5), min_size=1, max_size=12),
+    val=st.lists(st.integers(0, 5), min_size=1, max_size=12),
+)
+def test_copies_of_a_training_example_are_known(train: list[int], val: list[int]) -> None:
+    examples = [toy_examples(1, start=i)[0] for i in (*train, *val)]
+    data = Data(
+        tuple(examples), tuple(range(len(train))), tuple(range(len(train), len(examples))), ()
+    )
+    copies = data.copies()
+    assert set(copies) == set(data.train)
+    for index, alike in copies.items():
+        assert alike == {i for i, example in enumerate(examples) if example == examples[index]}
+        assert len(alike & set(data.shuffled_pool(0))) == 1
+
+
 @given(size=st.integers(2, 30), seed=st.integers(0, 5))
 def test_without_a_valset_the_trainset_is_split_in_halves(size: int, seed: int) -> None:
     trainset = toy_examples(size)

@@ -174,7 +174,7 @@ def test_an_agents_rewrite_without_its_tools_is_refused() -> None:
     student = dspy.ReAct(QA, tools=[lookup])
     compiled = _compile(student, prompt_model=scripted_lm(rewriter), max_metric_calls=150)
     result: GPOResult = compiled.detailed_results
-    of_react = [record for record in result.records if record.predictor == "react"]
+    of_react = [record for record in result.records if record.predictors == ("react",)]
     assert of_react
     for record in of_react:
         assert record.candidates[0].rewrite.fate is Fate.NAME_LOST
@@ -182,7 +182,7 @@ def test_an_agents_rewrite_without_its_tools_is_refused() -> None:
     for predictor, kept in (("react", True), ("extract.predict", False)):
         texts = {prompt.text for prompt in result.trajectories[predictor]}
         assert all("lookup" in text and "finish" in text for text in texts) == kept
-    of_extract = [record for record in result.records if record.predictor == "extract.predict"]
+    of_extract = [record for record in result.records if record.predictors == ("extract.predict",)]
     assert all(r.candidates[0].rewrite.fate is not Fate.NAME_LOST for r in of_extract)
     assert "lost a placeholder or a tool's name" in str(result)
 
@@ -338,6 +338,7 @@ def test_trajectory_scores_are_scores() -> None:
     evaluation=st.sampled_from(["race", "full"]),
     failures=st.integers(0, 3),
     holdout=st.booleans(),
+    demos=st.sampled_from([(0, 0), (2, 0), (0, 3), (3, 4)]),
 )
 def test_the_budget_is_never_exceeded_and_nothing_is_paid_twice(
     budget: int,
@@ -349,6 +350,7 @@ def test_the_budget_is_never_exceeded_and_nothing_is_paid_twice(
     evaluation: str,
     failures: int,
     holdout: bool,
+    demos: tuple[int, int],
 ) -> None:
     metric, lm = CountingMetric(), scripted_lm(toy_solver)
     try:
@@ -365,6 +367,8 @@ def test_the_budget_is_never_exceeded_and_nothing_is_paid_twice(
             evaluation=evaluation,
             failures=failures,
             holdout=holdout,
+            max_bootstrapped_demos=demos[0],
+            max_labeled_demos=demos[1],
         )
     except ValueError as error:
         assert "does not pay for one step" in str(error)  # noqa: PT017 - either way is right
@@ -372,7 +376,7 @@ def test_the_budget_is_never_exceeded_and_nothing_is_paid_twice(
         return
     result = compiled.detailed_results
     assert sum(metric.calls.values()) == result.metric_calls <= budget
-    paid = Counter((p.instruction, p.fields["question"]) for p in lm.engine.prompts)
+    paid = Counter((p.instruction, p.earlier, p.fields["question"]) for p in lm.engine.prompts)
     assert set(paid.values()) == {1}
     if test is not None:
         assert result.claim.difference.n == test, "the claim is always paid for"

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from dataclasses import replace
 from typing import Any
 
 import dspy
 import pytest
 from fakes import scripted_lm, toy_solver
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpo_dspy.errors import ProgramError
 from gpo_dspy.program import (
     describe_predictor,
     instructions_of,
     optimizable_predictors,
-    replace_instruction,
+    state_of,
     tool_names,
     with_instructions,
+    with_state,
 )
+from gpo_dspy.program_state import Demo, Demos, ProgramState
 
 
 class Pair(dspy.Module):
@@ -150,9 +156,75 @@ def test_demos_and_config_come_along() -> None:
 
 
 def test_replacing_leaves_the_others_alone() -> None:
-    state = (("a", "1"), ("b", "2"))
-    assert replace_instruction(state, {"b": "3"}) == (("a", "1"), ("b", "3"))
-    assert state == (("a", "1"), ("b", "2"))
+    state = ProgramState((("a", "1"), ("b", "2")), (("b", (Demo(0, "{}"),)),))
+    assert state.rewritten({"b": "3"}) == replace(state, instructions=(("a", "1"), ("b", "3")))
+    assert state.instructions == (("a", "1"), ("b", "2"))
+
+
+# --- states --------------------------------------------------------------------------------------
+
+_texts = st.text(max_size=8)
+_demos = st.builds(
+    Demo,
+    st.integers(0, 9),
+    st.dictionaries(_texts, _texts | st.integers() | st.lists(_texts), max_size=3).map(json.dumps),
+    st.booleans(),
+)
+_demo_sets = st.dictionaries(st.sampled_from("abc"), st.lists(_demos, max_size=3).map(tuple))
+_states = st.builds(
+    lambda texts, demos: ProgramState(tuple(zip("abc", texts, strict=True))).with_demos(
+        tuple(demos.items())
+    ),
+    st.tuples(_texts, _texts, _texts),
+    _demo_sets,
+)
+
+
+@given(_states)
+def test_a_state_is_rebuilt_from_its_json_text(state: ProgramState) -> None:
+    rebuilt = ProgramState.from_json(state.to_json())
+    assert rebuilt == state
+    assert hash(rebuilt) == hash(state)
+    assert rebuilt.to_json() == state.to_json()
+    assert rebuilt.key == state.key
+
+
+@given(_states, _states)
+def test_the_key_tells_what_the_lm_is_told(one: ProgramState, other: ProgramState) -> None:
+    def told(state: ProgramState) -> Any:
+        demos = [(name, [demo.fields for demo in demos]) for name, demos in state.demos]
+        return state.instructions, demos
+
+    assert (one.key == other.key) == (told(one) == told(other))
+    moved = tuple((n, tuple(replace(d, example=77) for d in demos)) for n, demos in one.demos)
+    assert replace(one, demos=moved).key == one.key, "where an example stands is this run's affair"
+
+
+@given(_states, _demo_sets)
+def test_new_demos_take_the_place_of_a_predictors_old_ones(
+    state: ProgramState, new: dict[str, tuple[Demo, ...]]
+) -> None:
+    changed = state.with_demos(tuple(new.items()))
+    assert changed.instructions == state.instructions
+    assert dict(changed.demos) == {**dict(state.demos), **new}
+    assert [name for name, _ in changed.demos] == sorted(dict(changed.demos))
+    assert changed.shown == {d.example for demos in dict(changed.demos).values() for d in demos}
+
+
+def test_a_program_in_a_state_has_its_demos_and_keeps_those_it_does_not_name() -> None:
+    student = Pair()
+    student.second.demos = [dspy.Example(question="own", answer="own")]
+    demos: Demos = (("first", (Demo(3, '{"question": "q", "answer": "a"}', bootstrapped=True),)),)
+    program = with_state(student, state_of(student).with_demos(demos))
+    assert [demo.toDict() for demo in program.first.demos] == [
+        {"augmented": True, "question": "q", "answer": "a"}
+    ]
+    assert program.again is program.first
+    assert program.second.demos == student.second.demos
+    assert student.first.demos == []
+
+
+# --- what a predictor is for ---------------------------------------------------------------------
 
 
 def _agent() -> dspy.ReAct:

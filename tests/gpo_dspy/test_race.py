@@ -17,12 +17,12 @@ from gpo_dspy.evaluation.race import BLOCKS, Race
 from gpo_dspy.evaluation.runner import Evaluation, Job, Outcome
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.ledger import Ledger
-from gpo_dspy.program import Instructions
+from gpo_dspy.program_state import ProgramState
 
 N = 40
 EXAMPLES = [dspy.Example(number=i).with_inputs("number") for i in range(N)]
 POOL = [(7 * i) % N for i in range(N)]  # shuffled: 7 and 40 have no common factor
-INCUMBENT = (("self", "incumbent"),)
+INCUMBENT = ProgramState((("self", "incumbent"),))
 
 Scores = Mapping[str, Sequence[float]]
 
@@ -41,18 +41,18 @@ class TableRunner:
             yield position, Evaluation(self.scores[text][index], Outcome.SCORED)
 
 
-def _name(number: int) -> Instructions:
-    return (("self", f"candidate {number}"),)
+def _name(number: int) -> ProgramState:
+    return ProgramState((("self", f"candidate {number}"),))
 
 
 def _race(
     scores: Scores,
-    trials: Mapping[Instructions, Sequence[int]] | None = None,
+    trials: Mapping[ProgramState, Sequence[int]] | None = None,
     *,
     limit: int = 10_000,
     reserve: int = 0,
     blocks: Sequence[int] = BLOCKS,
-) -> tuple[Race, list[Instructions], TableRunner]:
+) -> tuple[Race, list[ProgramState], TableRunner]:
     runner = TableRunner(scores)
     student = dspy.Predict("number -> answer")
     board = Scoreboard(student, EXAMPLES, runner, limit, Ledger())  # type: ignore[arg-type]
@@ -101,7 +101,7 @@ def test_invariants(
     found = [race.standings[state] for state in ranking]
     assert found == sorted(found, key=lambda s: (-s.rounds, -s.difference))
     for state, standing in race.standings.items():
-        text = state[0][1]
+        text = state.instruction("self")
         assert 0 <= standing.score <= 1
         assert standing.evaluations > 0
         seen = trial if trial and standing.rounds == 1 else POOL[: standing.evaluations]

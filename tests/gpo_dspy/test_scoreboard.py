@@ -22,14 +22,14 @@ from gpo_dspy.evaluation.metric import Metric
 from gpo_dspy.evaluation.runner import Outcome, Runner
 from gpo_dspy.evaluation.scoreboard import BudgetExceeded, Scoreboard
 from gpo_dspy.ledger import Ledger
-from gpo_dspy.program import Instructions
+from gpo_dspy.program_state import ProgramState
 from gpo_dspy.state import StopReason
 
 EXAMPLES = toy_examples(12)
 
 
-def _state(text: str) -> Instructions:
-    return (("self", text),)
+def _state(text: str) -> ProgramState:
+    return ProgramState((("self", text),))
 
 
 def _board(
@@ -64,7 +64,7 @@ _pairs = st.lists(
     requests=st.lists(_pairs, max_size=5), limit=st.integers(0, 40), threads=st.sampled_from([1, 4])
 )
 def test_no_pair_is_paid_twice_and_the_limit_holds(
-    requests: Sequence[Sequence[tuple[Instructions, int]]], limit: int, threads: int
+    requests: Sequence[Sequence[tuple[ProgramState, int]]], limit: int, threads: int
 ) -> None:
     board, lm = _board(limit, threads=threads)
     for pairs in requests:
@@ -227,7 +227,9 @@ def test_an_interrupt_between_two_results_keeps_what_was_told() -> None:
     board.evaluate(pairs)
     assert board.metric_calls == 24
     paid = _paid(lm)
-    assert {paid[dict(state)["self"], EXAMPLES[index].question] for state, index in known} == {1}
+    assert {
+        paid[state.instruction("self"), EXAMPLES[index].question] for state, index in known
+    } == {1}
 
 
 def test_more_programs_than_are_kept_at_hand() -> None:

@@ -30,18 +30,19 @@ def test_only_what_went_through_the_predictor_is_held_against_it() -> None:
         3: _evaluation(1.0, "answer"),
         4: _evaluation(0.1, "answer"),
     }
-    assert failures_through(results, "answer") == [1, 4]
-    assert failures_through(results, "plan") == [1, 2]
+    assert failures_through(results, ["answer"]) == [1, 4]
+    assert failures_through(results, ["plan"]) == [1, 2]
+    assert failures_through(results, ["plan", "answer"]) == [1, 2, 4]
 
 
 def test_partial_scores_are_failures_up_to_the_mean() -> None:
     results = {i: _evaluation(score, "plan") for i, score in enumerate([0.2, 0.3, 0.8, 0.9, 1.0])}
-    assert failures_through(results, "plan") == [0, 1]
+    assert failures_through(results, ["plan"]) == [0, 1]
 
 
 def test_without_any_trace_of_the_predictor_all_failures_count() -> None:
-    assert failures_through({1: _evaluation(0.0, "plan"), 2: _evaluation(0.0)}, "other") == [1, 2]
-    assert failures_through({1: _evaluation(1.0, "plan")}, "plan") == []
+    assert failures_through({1: _evaluation(0.0, "plan"), 2: _evaluation(0.0)}, ["other"]) == [1, 2]
+    assert failures_through({1: _evaluation(1.0, "plan")}, ["plan"]) == []
 
 
 @given(
