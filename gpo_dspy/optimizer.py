@@ -19,6 +19,7 @@ from gpo_dspy.evaluation.metric import Metric
 from gpo_dspy.plan import Auto, EvaluationMode
 from gpo_dspy.rewriter import OnExcess, Style
 from gpo_dspy.schedule import Cosine, Schedule, as_schedule
+from gpo_dspy.selector import as_selector
 from gpo_dspy.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,10 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             examples that went right; 0 makes none.
         max_labeled_demos: Few-shot demos of a predictor to which training examples fill up; 0
             adds none. With both 0, demos that the student has stay as they are.
+        selector: Which predictors of a program with several a candidate rewrites: "effect" takes
+            those whose rewriting brought most so far, up to 3 together; "round_robin" each in
+            turn; "all" all together; or a function ``state, failing -> names``, see
+            :class:`gpo_dspy.selector.Selector`.
         evaluation: "race" scores candidates on growing blocks of training and validation
             examples and drops the weaker half each time; "full" scores every candidate on the
             whole validation set.
@@ -83,8 +88,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
 
     Raises:
         ValueError: An argument has a value that is not allowed, or two contradict each other.
-        TypeError: An argument is unknown, or ``direction``, ``schedule`` or ``embedder`` is of a
-            type that cannot be used.
+        TypeError: An argument is unknown, or ``direction``, ``schedule``, ``selector`` or
+            ``embedder`` is of a type that cannot be used.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         failures: int = 3,
         task_examples: int = 2,
         batch_size: int = 8,
+        selector: str | Callable[..., Any] = "effect",
         max_bootstrapped_demos: int = 0,
         max_labeled_demos: int = 0,
         evaluation: EvaluationMode = "race",
@@ -146,6 +152,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             task_examples=task_examples,
             batch_size=batch_size,
             seed=seed,
+            selector=as_selector(selector, seed),
             max_bootstrapped_demos=max_bootstrapped_demos,
             max_labeled_demos=max_labeled_demos,
         )
@@ -176,6 +183,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             "rewrite": "generate",
             "on_excess": "accept",
             "failures": 0,
+            "selector": "round_robin",
             "task_examples": 3,
             "evaluation": "full",
             "acceptance": "best_new",

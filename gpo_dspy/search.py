@@ -24,7 +24,9 @@ from gpo_dspy.plan import Plan
 from gpo_dspy.program import tool_names
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.rewriter import Rewriter
+from gpo_dspy.selector import chosen
 from gpo_dspy.settings import Settings
+from gpo_dspy.showing import failing_shares
 from gpo_dspy.state import (
     Candidate,
     Fate,
@@ -150,9 +152,11 @@ class Search:
         return [c for c in candidates if not self.board.results(c.of(state.current))]
 
     def select_predictors(self, state: RunState) -> tuple[str, ...]:
-        """Choose the predictor to rewrite: each in turn."""
-        names = [name for name, _ in state.current.instructions]
-        return (names[sum(bool(r.predictors) for r in state.records) % len(names)],)
+        """Choose the predictors that each candidate of the step rewrites."""
+        failing = failing_shares(
+            self._results(state.current), [name for name, _ in state.current.instructions]
+        )
+        return chosen(self.settings.selector, state, failing)
 
     def word_budget(self, state: RunState) -> int:
         """Return how many words a rewrite may change: the learning rate of the step to come."""
@@ -232,15 +236,15 @@ class Search:
                 if rewrite.predictor == name and rewrite.fate.usable
             )
         pool = self._pool(state.current, *standings)
-        chosen = choose(self.settings.acceptance, standings, len(pool))
+        winner = choose(self.settings.acceptance, standings, len(pool))
         accepted, best = state.accepted, state.best
-        if chosen:
-            accepted = (*accepted, chosen)
-            self._seek_failures(chosen)
-            self._rescore(chosen, step)
+        if winner:
+            accepted = (*accepted, winner)
+            self._seek_failures(winner)
+            self._rescore(winner, step)
         self._rescore(state.current, step)  # a race may have scored it on more examples
-        if chosen and self._beats(chosen, best):
-            best = chosen
+        if winner and self._beats(winner, best):
+            best = winner
         record = StepRecord(
             step=step,
             parent=state.current,
@@ -248,7 +252,7 @@ class Search:
             words_allowed=words,
             retrieved=tuple(prompt for prompts in retrieved.values() for prompt in prompts),
             candidates=tuple(candidates),
-            accepted=_position(candidates, state.current, chosen) if chosen else None,
+            accepted=_position(candidates, state.current, winner) if winner else None,
             score=self.mean_score(best),
             metric_calls=self.board.metric_calls,
         )
@@ -358,10 +362,13 @@ class Search:
         return steps if self.plan.max_steps is None else min(steps, self.plan.max_steps)
 
     def _current(self, state: RunState, predictor: str) -> ScoredPrompt:
+        """Return a predictor's present prompt with the score of the program it stands in."""
         prompt = self.trajectories[predictor].get(state.current.instruction(predictor))
         if prompt is None:
             raise LookupError(f"the current prompt of {predictor} is not in its trajectory")
-        return prompt
+        # Another program may have the same text, and have been scored since.
+        known = len(self._results(state.current))
+        return replace(prompt, score=self.mean_score(state.current), evaluations=known)
 
     def _results(self, program: ProgramState) -> dict[int, Evaluation]:
         """Return what is known of a program on the search's examples, in their order."""
@@ -396,7 +403,12 @@ class Search:
 def _scored(candidate: Candidate, standing: Standing | None) -> Candidate:
     if standing is None or not candidate.usable:
         return candidate
-    return replace(candidate, score=standing.score, evaluations=standing.evaluations)
+    return replace(
+        candidate,
+        score=standing.score,
+        evaluations=standing.evaluations,
+        gain=standing.difference,
+    )
 
 
 def _position(

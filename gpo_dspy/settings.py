@@ -9,6 +9,7 @@ from gpo_dspy.direction import Direction
 from gpo_dspy.evaluation.race import BLOCKS, FIRST_BLOCK
 from gpo_dspy.plan import EvaluationMode
 from gpo_dspy.schedule import Schedule
+from gpo_dspy.selector import Selector
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Settings:
     task_examples: int
     batch_size: int
     seed: int
+    selector: Selector
     max_bootstrapped_demos: int = 0
     max_labeled_demos: int = 0
 

@@ -20,8 +20,26 @@ def failures_through(results: Mapping[int, Evaluation], predictors: Iterable[str
         predictors: The predictors to be rewritten.
     """
     failed, names = wrong(results), list(predictors)
-    through = [i for i in failed if any(True for name in names for _ in _calls(results[i], name))]
+    through = [i for i in failed if any(any(_calls(results[i], name)) for name in names)]
     return through or failed
+
+
+def failing_shares(
+    results: Mapping[int, Evaluation], predictors: Sequence[str]
+) -> dict[str, float]:
+    """Return each predictor's share in [0, 1] of the examples that went wrong, by their traces.
+
+    Where nothing went wrong through any of them, all have the share 1.
+
+    Args:
+        results: What is known of the current program, by example index.
+        predictors: All predictors.
+    """
+    failed = failures_through(results, predictors)
+    counts = {name: sum(any(_calls(results[i], name)) for i in failed) for name in predictors}
+    if not any(counts.values()):
+        return dict.fromkeys(predictors, 1.0)
+    return {name: count / len(failed) for name, count in counts.items()}
 
 
 def deal(

@@ -84,12 +84,15 @@ class Candidate:
         demos: The new demos.
         score: Like that of a :class:`ScoredPrompt`; None if it was not scored.
         evaluations: Number of examples behind ``score``.
+        gain: By how much it was better than its parent on those examples, weighted by how often
+            the parent is right and wrong; None if it was not scored.
     """
 
     rewrites: tuple[Rewrite, ...]
     demos: Demos = ()
     score: float | None = None
     evaluations: int = 0
+    gain: float | None = None
 
     @property
     def rewrite(self) -> Rewrite:

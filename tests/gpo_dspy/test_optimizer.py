@@ -172,7 +172,12 @@ def test_an_agents_rewrite_without_its_tools_is_refused() -> None:
         return {"improved_prompt": "Alpha: answer."} if forgetful else toy_rewriter(prompted)
 
     student = dspy.ReAct(QA, tools=[lookup])
-    compiled = _compile(student, prompt_model=scripted_lm(rewriter), max_metric_calls=150)
+    compiled = _compile(
+        student,
+        prompt_model=scripted_lm(rewriter),
+        max_metric_calls=150,
+        selector="round_robin",
+    )
     result: GPOResult = compiled.detailed_results
     of_react = [record for record in result.records if record.predictors == ("react",)]
     assert of_react

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_dspy.evaluation.runner import Evaluation, Outcome, PredictorCall
-from gpo_dspy.showing import deal, failures_through, show_example, show_failure
+from gpo_dspy.showing import deal, failing_shares, failures_through, show_example, show_failure
 
 EXAMPLE = dspy.Example(question="2 + 2", answer="4").with_inputs("question")
 
@@ -43,6 +43,18 @@ def test_partial_scores_are_failures_up_to_the_mean() -> None:
 def test_without_any_trace_of_the_predictor_all_failures_count() -> None:
     assert failures_through({1: _evaluation(0.0, "plan"), 2: _evaluation(0.0)}, ["other"]) == [1, 2]
     assert failures_through({1: _evaluation(1.0, "plan")}, ["plan"]) == []
+
+
+def test_shares_tell_how_many_failures_go_through_a_predictor() -> None:
+    results = {
+        1: _evaluation(0.0, "plan", "answer"),
+        2: _evaluation(0.0, "plan"),
+        3: _evaluation(1.0, "answer"),
+        4: _evaluation(0.0),
+    }
+    shares = failing_shares(results, ["plan", "answer", "other"])
+    assert shares == {"plan": 1.0, "answer": 0.5, "other": 0.0}
+    assert failing_shares({}, ["plan", "other"]) == {"plan": 1.0, "other": 1.0}
 
 
 @given(
