@@ -17,7 +17,12 @@ from gpo_dspy.state import RunState
 MOST_TOGETHER = 3
 """Predictors that :class:`Effect` rewrites together at most; each costs a request."""
 
-WORTHWHILE = 0.5
+PRIOR = 4
+"""Candidates that did better and candidates that did not, each, that a predictor begins with.
+
+A predictor is left out only once something speaks against it."""
+
+WORTHWHILE = 0.4
 """Share of the best predictor's expected effect that another must have to be rewritten too."""
 
 
@@ -59,7 +64,7 @@ class Effect:
     """The predictors whose rewriting is likely to bring most, by what it brought so far.
 
     Thompson sampling: the chance that a candidate with a new instruction for a predictor beats its
-    parent has a Beta distribution, uniform at first, that counts how often one did. One draw from
+    parent has a Beta distribution, wide at first, that counts how often one did. One draw from
     it, times the share of the failures that go through the predictor, is the effect to expect;
     those that come near to the best are rewritten together.
 
@@ -75,7 +80,7 @@ class Effect:
         expected = {}
         for name, share in failing.items():
             won, tried = record_of(state, name)
-            expected[name] = share * rng.betavariate(1 + won, 1 + tried - won)
+            expected[name] = share * rng.betavariate(PRIOR + won, PRIOR + tried - won)
         least = WORTHWHILE * max(expected.values())
         best = sorted(expected, key=lambda name: -expected[name])[:MOST_TOGETHER]
         return tuple(name for name in failing if name in best and expected[name] >= least)
