@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -56,6 +57,24 @@ def instructions_of(program: dspy.Module) -> Instructions:
         (name, str(predictor.signature.instructions))
         for name, predictor in optimizable_predictors(program).items()
     )
+
+
+def instructions_text(instructions: Instructions) -> str:
+    """Write the state of a program as JSON text, the same for the same state."""
+    return json.dumps(instructions, ensure_ascii=False)
+
+
+def predictor_kind(program: dspy.Module, name: str) -> str:
+    """Return what a predictor is part of: "Predict", "ChainOfThought", "ReAct", ..."""
+    predictor = optimizable_predictors(program)[name]
+    owners = [
+        module
+        for _, module in program.named_sub_modules()
+        if type(module).__module__.partition(".")[0] == "dspy"
+        and any(own is predictor for _, own in module.named_predictors())
+    ]
+    smallest = min(owners, key=lambda m: (len(m.named_predictors()), isinstance(m, dspy.Predict)))
+    return type(smallest).__name__
 
 
 def with_instructions(program: dspy.Module, instructions: Instructions) -> dspy.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
@@ -23,6 +23,7 @@ from gpo_dspy.plan import Plan
 from gpo_dspy.program import Instructions, replace_instruction, tool_names
 from gpo_dspy.rewriter import Rewriter
 from gpo_dspy.settings import Settings
+from gpo_dspy.showing import failures_through
 from gpo_dspy.state import (
     Candidate,
     Fate,
@@ -34,6 +35,9 @@ from gpo_dspy.state import (
 )
 from gpo_dspy.stopping import stop_reason
 from gpo_dspy.trajectory import Trajectory
+
+Recall = Callable[[str, str], Sequence[tuple[str, str]]]
+"""Predictor and instruction to (prompt, where it comes from) pairs, the most promising first."""
 
 
 class Search:
@@ -49,6 +53,7 @@ class Search:
         plan: The run in numbers.
         settings: How to go about it.
         meter: Knows how much of the limits is spent.
+        recall: Finds prompts of earlier runs for a predictor with an instruction, if any.
     """
 
     def __init__(
@@ -62,7 +67,9 @@ class Search:
         plan: Plan,
         settings: Settings,
         meter: Meter,
+        recall: Recall | None = None,
     ) -> None:
+        self.recall = recall
         self.instructions = instructions
         self.board = board
         self.rewriter = rewriter
@@ -127,7 +134,15 @@ class Search:
     def rewrite(
         self, state: RunState, predictor: str, words: int, retrieved: tuple[ScoredPrompt, ...]
     ) -> list[Rewrite]:
-        """Let the prompt model write the candidates, and mark those that were tried before."""
+        """Let the prompt model write the candidates, and mark those that were tried before.
+
+        When a predictor is rewritten for the first time, the memory of earlier runs is asked
+        instead; its prompts are candidates like any other.
+        """
+        if all(record.predictor != predictor for record in state.records):
+            recalled = self._recalled(state, predictor)
+            if recalled:
+                return self._mark_repeats(state, predictor, recalled)
         requests = self.asking.requests(
             state.step + 1,
             predictor,
@@ -139,7 +154,7 @@ class Search:
         written = self.rewriter.write(
             [request.meta_prompt for request in requests], guard=self.guards[predictor]
         )
-        if not state.records:
+        if not any(_asked_for(record) for record in state.records):
             verify_rewrites(written, self.rewriter.lm.model)
         rewrites = [
             replace(rewrite, failures_shown=request.failures_shown)
@@ -177,7 +192,7 @@ class Search:
             for rewrite in rewrites
         ]
         self.trajectories[predictor].extend(
-            ScoredPrompt(c.rewrite.text, c.score, c.evaluations, step)
+            ScoredPrompt(c.rewrite.text, c.score, c.evaluations, step, c.rewrite.origin)
             for c in candidates
             if c.score is not None
         )
@@ -229,6 +244,18 @@ class Search:
     def _with(self, state: RunState, predictor: str, rewrite: Rewrite) -> Instructions:
         return replace_instruction(state.current, {predictor: rewrite.text})
 
+    def _recalled(self, state: RunState, predictor: str) -> list[Rewrite]:
+        """Return prompts of earlier runs, to be tried first on a few failures of the current."""
+        failed = failures_through(self._results(state.current), predictor)
+        rng = random.Random(f"{self.settings.seed}/{state.step + 1}/memory")
+        trial = tuple(rng.sample(failed, min(self.settings.failures, len(failed))))
+        guard = self.guards[predictor]
+        found = self.recall(predictor, self._current(state, predictor).text) if self.recall else ()
+        return [
+            Rewrite(text, guard.refuse(text) or Fate.RECALLED, 0, 0, 0, trial, origin)
+            for text, origin in found
+        ]
+
     def _some_right(self, state: RunState) -> list[int]:
         """Draw a few examples that the current program gets right."""
         known = right(self._results(state.current))
@@ -259,7 +286,7 @@ class Search:
             return self.plan.steps
         calls = self.board.metric_calls - state.calls_at_start
         left = max(self.board.remaining - self.plan.reserve, 0)
-        spent = max(calls / max(calls + left, 1), self.meter.spent()[0], 1e-6)
+        spent = max(calls / max(calls + left, 1), self.meter.spent_by(state.step), 1e-6)
         steps = max(round(state.step / spent), state.step + 1)
         return steps if self.plan.max_steps is None else min(steps, self.plan.max_steps)
 
@@ -279,8 +306,10 @@ class Search:
         score, evaluations = self.mean_score(current), len(self._results(current))
         for predictor, text in current:
             known = self.trajectories[predictor].get(text)
-            born = known.step if known else step
-            self.trajectories[predictor].append(ScoredPrompt(text, score, evaluations, born))
+            prompt = replace(
+                known or ScoredPrompt(text, 0.0, 0, step), score=score, evaluations=evaluations
+            )
+            self.trajectories[predictor].append(prompt)
         return score
 
     def _seek_failures(self, instructions: Instructions) -> None:
@@ -296,6 +325,11 @@ class Search:
         """Score a program on the first ``count`` examples, as far as the budget goes."""
         missing = self.board.missing((instructions, index) for index in self.pool[:count])
         self.board.evaluate(missing[: max(self.board.remaining - self.plan.reserve, 0)])
+
+
+def _asked_for(record: StepRecord) -> bool:
+    """Tell whether the prompt model wrote the candidates of a step."""
+    return any(not candidate.rewrite.origin for candidate in record.candidates)
 
 
 def _candidate(rewrite: Rewrite, standing: Standing | None) -> Candidate:
