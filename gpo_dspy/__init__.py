@@ -23,6 +23,9 @@ from gpo_dspy.errors import (
     MetricError,
     PriceUnknown,
     ProgramError,
+    ResumeRefused,
+    RunBusy,
+    StorageError,
 )
 from gpo_dspy.optimizer import GPO
 from gpo_dspy.result import Claim, GPOResult
@@ -39,8 +42,11 @@ __all__ = [
     "MetricError",
     "PriceUnknown",
     "ProgramError",
+    "ResumeRefused",
+    "RunBusy",
     "RunState",
     "ScoredPrompt",
     "StepRecord",
     "StopReason",
+    "StorageError",
 ]

@@ -15,6 +15,8 @@ CHOICES = {
     "on_excess": ("clip", "drop", "accept"),
     "evaluation": ("race", "full"),
     "acceptance": ("improvement", "best_new"),
+    "resume": (True, False, "force"),
+    "memory": (True, False, "same_kind", "same_model"),
 }
 LEAST = {
     "max_metric_calls": 1,
@@ -30,7 +32,17 @@ LEAST = {
     "seed": 0,
 }
 ABOVE_ZERO = ("max_cost", "max_seconds")
-OPTIONAL = ("auto", *ABOVE_ZERO, "max_metric_calls", "max_tokens", "epochs", "num_threads")
+OPTIONAL = (
+    "auto",
+    "memory",
+    "storage",
+    "study",
+    *ABOVE_ZERO,
+    "max_metric_calls",
+    "max_tokens",
+    "epochs",
+    "num_threads",
+)
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
@@ -56,6 +68,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     for name in ("holdout", "verbose"):
         if not isinstance(given[name], bool):
             raise ValueError(f"{name} must be True or False; found {given[name]!r}.")
+    _check_storage(given)
     _check_prompt_model(given.get("prompt_model"))
     _check_callbacks(given["callbacks"])
     if "auto" in given and "max_metric_calls" in given:
@@ -67,6 +80,20 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         raise ValueError(
             "acceptance='best_new' contradicts evaluation='race': a race measures candidates only "
             "against the current prompt; use evaluation='full' with it, as GPO.paper does."
+        )
+
+
+def _check_storage(given: Mapping[str, Any]) -> None:
+    for name in ("storage", "study"):
+        text = given.get(name, "name")
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{name} must be a text or None; found {text!r}.")
+    wanting = [name for name in ("study", "memory") if given.get(name)]
+    wanting += ["resume"] if given["resume"] == "force" else []
+    if "storage" not in given and wanting:
+        raise ValueError(
+            f"{wanting[0]}={given[wanting[0]]!r} needs a storage: give one, for example "
+            "storage='sqlite:///runs.db'."
         )
 
 

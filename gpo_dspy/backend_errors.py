@@ -46,11 +46,13 @@ class Patience:
         first_wait: Seconds before the second try; each further wait is twice as long (jittered),
             or as long as the backend asks for, if that is longer.
         longest_wait: Upper bound in seconds of one wait.
+        hide: Takes keys out of what an error says.
     """
 
     attempts: int = 5
     first_wait: float = 1.0
     longest_wait: float = 60.0
+    hide: Callable[[str], str] = str
 
     def call(self, function: Callable[[], T]) -> T:
         """Call ``function`` until its backend answers.
@@ -62,7 +64,7 @@ class Patience:
             retry=tenacity.retry_if_exception(_waiting_helps),
             stop=tenacity.stop_after_attempt(self.attempts),
             wait=self._wait,
-            before_sleep=_log_wait,
+            before_sleep=self._log_wait,
             reraise=True,
         )
         try:
@@ -70,7 +72,9 @@ class Patience:
         except LMError as error:
             if not is_backend_error(error):
                 raise
-            raise self._unavailable(error) from error
+            # The cause is shown in a traceback: not with a key in it.
+            cause = error if self.hide(str(error)) == str(error) else None
+            raise self._unavailable(error) from cause
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         backoff = tenacity.wait_random_exponential(self.first_wait, self.longest_wait)(state)
@@ -83,28 +87,26 @@ class Patience:
         if is_retryable_lm_error(error):
             return BackendUnavailable(
                 f"The backend of {model} did not answer in {self.attempts} tries "
-                f"({_said(error)}). Nothing was scored for it; run the "
+                f"({self._said(error)}). Nothing was scored for it; run the "
                 "same compile call again when it is back."
             )
         return BackendUnavailable(
-            f"The backend of {model} refused the request ({_said(error)}). Check the model's name, "
-            "the key and the settings of its dspy.LM; nothing was scored for it."
+            f"The backend of {model} refused the request ({self._said(error)}). Check the model's "
+            "name, the key and the settings of its dspy.LM; nothing was scored for it."
         )
 
+    def _log_wait(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, LMError):
+            logger.warning(
+                "%s is away (%s); try %d follows in %.1f s.",
+                error.model or "The configured LM",
+                self._said(error),
+                state.attempt_number + 1,
+                state.upcoming_sleep,
+            )
 
-def _log_wait(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, LMError):
-        logger.warning(
-            "%s is away (%s); try %d follows in %.1f s.",
-            error.model or "The configured LM",
-            _said(error),
-            state.attempt_number + 1,
-            state.upcoming_sleep,
-        )
-
-
-def _said(error: LMError) -> str:
-    """Return the first line; further ones advise users of the request layer, not of DSPy."""
-    first, *_ = [*str(error.message).splitlines(), ""]
-    return f"{type(error).__name__}: {first}"
+    def _said(self, error: LMError) -> str:
+        """Return the first line; further ones advise users of the request layer, not of DSPy."""
+        first, *_ = [*str(error.message).splitlines(), ""]
+        return self.hide(f"{type(error).__name__}: {first}")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpo_dspy.errors import PriceUnknown
+from gpo_dspy.journal import Journal
 from gpo_dspy.ledger import Ledger
 from gpo_dspy.state import StopReason
 
@@ -52,6 +53,7 @@ class Meter:
     Args:
         limits: The limits.
         ledgers: Count what all LMs use.
+        journal: Knows what was spent before, if the run is carried on.
         clock: Seconds, from any start.
     """
 
@@ -59,17 +61,19 @@ class Meter:
         self,
         limits: Limits,
         ledgers: tuple[Ledger, ...],
+        journal: Journal | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.share = SEARCH_SHARE
+        self._journal = journal or Journal()
         self._limits = limits
         self._ledgers = ledgers
         self._clock = clock
-        self._began = clock()
+        self._began = clock() - self._journal.seconds_before
 
     @property
     def seconds(self) -> float:
-        """Wall time so far."""
+        """Wall time so far, that of earlier sessions included."""
         return self._clock() - self._began
 
     def gate(self) -> None:
@@ -82,6 +86,10 @@ class Meter:
         fraction, reason = self.spent()
         if fraction >= 1.0:
             raise BudgetSpent(reason)
+
+    def spent_by(self, step: int) -> float:
+        """Return the spent part of the limits as it was after a step, when it was first asked."""
+        return self._journal.reading(f"spent by step {step}", lambda: self.spent()[0])
 
     def spent(self) -> tuple[float, StopReason]:
         """Return the spent part of the present share of the limit nearest to its end."""

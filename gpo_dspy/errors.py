@@ -26,6 +26,10 @@ class PriceUnknown(GPOError):
     """There is a limit on dollars, and a model whose price is not known."""
 
 
+class ResumeRefused(GPOError):
+    """The run to carry on had other data, another metric, program or other settings."""
+
+
 class BackendUnavailable(GPOError):
     """An LM backend refused to answer, or stayed away longer than the run may wait.
 
@@ -39,3 +43,23 @@ class BackendUnavailable(GPOError):
 
     program: Module | None = None
     result: GPOResult | None = None
+
+
+class StorageError(GPOError):
+    """The storage could not be read or written; what was stored before is as it was.
+
+    Attributes:
+        lasting: Whether trying again is useless until somebody acts: the disk is full, the file
+            is read-only or damaged. False for what passes: a lock, a lost connection.
+    """
+
+    def __init__(self, message: str, *, lasting: bool = True) -> None:
+        super().__init__(message)
+        self.lasting = lasting
+
+
+class RunBusy(StorageError):
+    """A live process works on the run, or has taken it over."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, lasting=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,34 +52,92 @@ class Usage:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LMCall:
+    """One request that reached a model.
+
+    Attributes:
+        role: "task" for the program's LMs (and those of the metric), "prompt" for the prompt model.
+        model: The model's name.
+        input_tokens: Tokens read.
+        output_tokens: Tokens written.
+        cost: US dollars, or None if the price is not known.
+        at: When it was answered, in seconds since 1970.
+    """
+
+    role: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cost: float | None
+    at: float
+
+
 class Ledger:
     """Sees every LM call made inside :meth:`watch`, in whatever thread.
 
     DSPy appends each call to the history of every module in ``settings.caller_modules``; the
     ledger joins that list for the time of the context. ``dspy.track_usage`` would lose what
     worker threads use.
+
+    Args:
+        role: Whose calls these are: "task" or "prompt".
+        on_call: Told each call, in the thread that made it.
     """
 
-    def __init__(self) -> None:
-        self.history = _Sink(self._add)
+    def __init__(self, role: str = "task", on_call: Callable[[LMCall], None] | None = None) -> None:
         self.usage = Usage()
         self.unpriced_models: set[str] = set()
+        self.role = role
+        self._on_call = on_call
         self._lock = threading.Lock()
 
     @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Count the calls made inside the block."""
-        callers = [*(dspy.settings.caller_modules or []), self]
+    def watch(self) -> Iterator[Watch]:
+        """Count the calls made inside the block; the value counts those of this block alone."""
+        watch = Watch(self)
+        callers = [*(dspy.settings.caller_modules or []), watch]
         with dspy.context(caller_modules=callers):
-            yield
+            yield watch
+
+    def add(self, usage: Usage) -> None:
+        """Count what was used earlier, in a run that is carried on."""
+        with self._lock:
+            self.usage = self.usage + usage
+
+    def enter(self, entry: Mapping[str, Any]) -> None:
+        """Count one entry of DSPy's LM history that reached a model."""
+        used = Usage().plus(entry)
+        self.add(used)
+        model = str(entry.get("model"))
+        if used.unpriced_calls:
+            with self._lock:
+                self.unpriced_models.add(model)
+        if self._on_call is not None:
+            cost = None if used.unpriced_calls else used.cost
+            tokens = (used.input_tokens, used.output_tokens)
+            self._on_call(LMCall(self.role, model, *tokens, cost, time.time()))
+
+
+class Watch:
+    """What the LM calls inside one block used.
+
+    Attributes:
+        usage: The sum so far.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.usage = Usage()
+        self.history = _Sink(self._add)
+        self._ledger = ledger
+        self._lock = threading.Lock()
 
     def _add(self, entry: Mapping[str, Any]) -> None:
         if not entry.get("usage"):  # an answer from the cache: it has a price, but cost nothing
             return
         with self._lock:
             self.usage = self.usage.plus(entry)
-            if entry.get("cost") is None:
-                self.unpriced_models.add(str(entry.get("model")))
+        self._ledger.enter(entry)
 
 
 class _Sink:

@@ -92,7 +92,8 @@ class MetaPrompt:
         fields = {
             "task_description": self.task_description,
             "scored_prompts": "\n\n".join(
-                f"Prompt {i}, score {percent(prompt.score)}:\n<prompt>\n{prompt.text}\n</prompt>"
+                f"Prompt {i}, score {percent(prompt.score)}{_origin(prompt)}:\n"
+                f"<prompt>\n{prompt.text}\n</prompt>"
                 for i, prompt in enumerate(self.retrieved, start=1)
             ),
             "current_prompt": self.current.text,
@@ -144,6 +145,11 @@ def shorten(text: str) -> str:
         return text
     half = LONGEST_VALUE // 2
     return f"{text[:half]} [... {left_out} characters left out ...] {text[-half:]}"
+
+
+def _origin(prompt: ScoredPrompt) -> str:
+    """Say where a prompt comes from that was not written for this task."""
+    return f" ({prompt.origin})" if prompt.origin else ""
 
 
 def _numbered(what: str, texts: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import dspy
 from dspy.teleprompt.teleprompt import Teleprompter
@@ -19,8 +19,12 @@ from gpo_dspy.evaluation.metric import Metric
 from gpo_dspy.plan import Auto, EvaluationMode
 from gpo_dspy.rewriter import OnExcess, Style
 from gpo_dspy.schedule import Cosine, Schedule, as_schedule
+from gpo_dspy.secrets import without_password
 from gpo_dspy.selector import as_selector
 from gpo_dspy.settings import Settings
+
+Resume = Literal[True, False, "force"]
+MemoryScope = Literal[True, False, "same_kind", "same_model"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +85,17 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             ``compile`` gets no ``testset``.
         embedder: Texts to vectors for the retrieval: "auto", a Sentence-Transformers or LiteLLM
             model name, a ``dspy.Embedder``, or a callable.
+        storage: Where the run is written as it goes: "sqlite:///runs.db" or
+            "postgresql+psycopg://user@host/database". After a crash the same ``compile`` call
+            carries on where it was.
+        study: A name for the run. Without one, a run is known by its data, metric, program and
+            settings.
+        resume: True carries on an unfinished run and returns the result of a finished one; a
+            ``study`` whose data, metric, program or settings changed is refused. "force" carries
+            on with what it paid for all the same; False begins a new run.
+        memory: Whether a run starts from the prompts of earlier runs on tasks like it, tried
+            again before they count: True (the default with a storage), False, or only from
+            predictors of the "same_kind" or for the "same_model".
         num_threads: LM calls at the same time; default: DSPy's setting.
         callbacks: Told of the plan, each metric call, each step and the end.
         seed: Decides all that is random here.
@@ -118,6 +133,10 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         acceptance: Acceptance = "improvement",
         holdout: bool = True,
         embedder: Any = "auto",
+        storage: str | None = None,
+        study: str | None = None,
+        resume: Resume = True,
+        memory: MemoryScope | None = None,
         num_threads: int | None = None,
         callbacks: Sequence[Callback] = (),
         seed: int = 0,
@@ -138,6 +157,10 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         from gpo_dspy.embedding import resolve_embedder  # NumPy: not before it is needed
 
         self.embedder = resolve_embedder(embedder)
+        self.storage = storage
+        self.study = study
+        self.resume = resume
+        self.memory: MemoryScope = storage is not None if memory is None else memory
         self.num_threads = num_threads
         self.run_callbacks = tuple(callbacks)  # `callbacks` is what DSPy looks for on itself
         self.verbose = verbose
@@ -188,12 +211,16 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             "evaluation": "full",
             "acceptance": "best_new",
             "holdout": False,
+            "memory": False,
         }
         return cls(metric, prompt_model=prompt_model, **(published | overrides))
 
     def get_params(self) -> dict[str, Any]:
-        """Return the arguments by name, as they were given (MLflow logs them)."""
-        return dict(self._arguments)
+        """Return the arguments by name, as they were given; passwords are left out.
+
+        MLflow logs them.
+        """
+        return {**self._arguments, "storage": without_password(self.storage)}
 
     def compile(
         self,
@@ -220,6 +247,9 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             ValueError: An argument cannot be used; no call was made.
             ProgramError: The program has nothing to optimise, or fails on every example.
             MetricError: The metric's value is not a score in [0, 1].
+            StorageError: The storage cannot be used; no call was made.
+            ResumeRefused: The ``study`` differs from this call; no call was made.
+            RunBusy: Another compile call is working on the same run.
             BackendUnavailable: An LM refused, or stayed away; ``error.result`` holds the result
                 so far and ``error.program`` the best program.
         """

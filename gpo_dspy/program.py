@@ -81,6 +81,19 @@ def _as_example(demo: Demo) -> dspy.Example:
     return dspy.Example(**mark, **demo.values())
 
 
+def predictor_kind(program: dspy.Module, name: str) -> str:
+    """Return what a predictor is part of: "Predict", "ChainOfThought", "ReAct", ..."""
+    predictor = optimizable_predictors(program)[name]
+    owners = [
+        module
+        for _, module in program.named_sub_modules()
+        if type(module).__module__.partition(".")[0] == "dspy"
+        and any(own is predictor for _, own in module.named_predictors())
+    ]
+    smallest = min(owners, key=lambda m: (len(m.named_predictors()), isinstance(m, dspy.Predict)))
+    return type(smallest).__name__
+
+
 def with_instructions(program: dspy.Module, instructions: Instructions) -> dspy.Module:
     """Copy a program and give the copy's predictors new instructions.
 

@@ -64,7 +64,8 @@ class GPOResult:
         claim: Scores on examples the search never saw; None if there were none.
         stop_reason: Why the run ended, and the remedy.
         plan: What was planned.
-        metric_calls: Metric calls made.
+        metric_calls: Metric calls paid for, in all sessions of the run.
+        reused: Results that other runs in the storage had paid for.
         outcomes: How the metric calls ended, counted.
         fates: What became of the rewrites, counted.
         task_usage: LM calls, tokens and US dollars of the program.
@@ -72,6 +73,7 @@ class GPOResult:
         seconds: Wall time.
         records: Every step.
         trajectories: Every scored prompt by predictor, in order of age.
+        storage_problem: What could not be stored, and why; None if all is well.
     """
 
     start: Instructions
@@ -85,6 +87,7 @@ class GPOResult:
     stop_reason: StopReason
     plan: Plan
     metric_calls: int
+    reused: int
     outcomes: dict[str, int]
     fates: dict[str, int]
     task_usage: Usage
@@ -92,6 +95,7 @@ class GPOResult:
     seconds: float
     records: tuple[StepRecord, ...] = field(repr=False)
     trajectories: dict[str, tuple[ScoredPrompt, ...]] = field(repr=False)
+    storage_problem: str | None = None
 
     @property
     def cost(self) -> float:
@@ -135,6 +139,10 @@ class GPOResult:
             f"stopped: {self.stop_reason.value}; one more step: about {self.step_price[0]:.0f} "
             f"metric calls, ${self.step_price[1]:.4f}",
         ]
+        if self.reused:
+            lines.append(f"{self.reused:,} results of earlier runs were used again, for nothing")
+        if self.storage_problem:
+            lines.append(self.storage_problem)
         if self.returned_demos:
             shown = (f"{len(demos)} for {name}" for name, demos in self.returned_demos)
             lines.append(f"demos: {', '.join(shown)}")

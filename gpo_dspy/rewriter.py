@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,6 +14,7 @@ from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError
 from gpo_dspy.backend_errors import Patience
 from gpo_dspy.edits import clip, words_changed
 from gpo_dspy.guards import Guard
+from gpo_dspy.journal import Journal
 from gpo_dspy.ledger import Ledger
 from gpo_dspy.meta_prompt import EditPrompt, GeneratePrompt, MetaPrompt, signature
 from gpo_dspy.parallel import ordered_map
@@ -42,6 +44,8 @@ class Rewriter:
         patience: How long a request waits for the backend.
         ledger: Counts the LM calls.
         gate: Called before each request; stops it by raising.
+        journal: Keeps the answers, and knows those of an earlier session.
+        hide: Takes keys out of what is shown to the prompt model.
     """
 
     lm: dspy.LM
@@ -51,6 +55,8 @@ class Rewriter:
     patience: Patience = Patience()
     ledger: Ledger = field(default_factory=Ledger)
     gate: Callable[[], None] = lambda: None
+    journal: Journal = field(default_factory=Journal)
+    hide: Callable[[str], str] = str
 
     def write(self, requests: Sequence[MetaPrompt], *, guard: Guard) -> list[Rewrite]:
         """Answer each request with one rewrite, in order.
@@ -62,12 +68,9 @@ class Rewriter:
         Raises:
             BackendUnavailable: The prompt model's backend refused, or stayed away.
         """
-        with self.ledger.watch():
-            return ordered_map(
-                lambda request: self._write(request, guard),
-                requests,
-                num_threads=self.num_threads,
-            )
+        return ordered_map(
+            lambda request: self._write(request, guard), requests, num_threads=self.num_threads
+        )
 
     def _write(self, request: MetaPrompt, guard: Guard) -> Rewrite:
         first = self._ask(request)
@@ -88,9 +91,13 @@ class Rewriter:
         return self._clipped(request, rewrite, guard) if self.on_excess == "clip" else rewrite
 
     def _ask(self, request: MetaPrompt) -> str | Fate:
-        """Return the prompt model's answer, or why there is none."""
+        """Return the prompt model's answer, or why there is none; a known one is not paid again."""
+        fields = {name: self.hide(text) for name, text in request.fields().items()}
+        known_by = json.dumps([self.lm.model, self.style, fields])
+        return self.journal.answer(known_by, lambda: self._answer(fields), self.ledger)
+
+    def _answer(self, fields: Mapping[str, str]) -> str | Fate:
         self.gate()
-        fields = request.fields()
         predict = dspy.Predict(signature(STYLES[self.style], fields))
         try:
             # The caller's program may be traced or streamed; the prompt model's work is not.
@@ -99,7 +106,7 @@ class Rewriter:
         except AdapterParseError:
             return Fate.UNPARSABLE
         except LMInvalidRequestError as error:
-            logger.warning("No rewrite: %s", str(error).splitlines()[0])
+            logger.warning("No rewrite: %s", self.patience.hide(str(error).splitlines()[0]))
             return Fate.UNANSWERED
         return unwrap(str(answer.improved_prompt or ""))
 

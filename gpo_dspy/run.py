@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import dspy
@@ -16,7 +17,8 @@ from gpo_dspy.errors import BackendUnavailable
 from gpo_dspy.evaluation.runner import Runner
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.statistics import mean_estimate, paired_difference
-from gpo_dspy.ledger import Ledger
+from gpo_dspy.journal import Journal
+from gpo_dspy.ledger import Ledger, Usage
 from gpo_dspy.loop import optimize
 from gpo_dspy.plan import LARGEST_HOLDOUT, Plan, auto_metric_calls, holdout_size, make_plan
 from gpo_dspy.program import optimizable_predictors, state_of, with_state
@@ -25,6 +27,7 @@ from gpo_dspy.report.progress import Progress
 from gpo_dspy.result import Claim, GPOResult
 from gpo_dspy.rewriter import Rewriter
 from gpo_dspy.search import Search
+from gpo_dspy.secrets import Secrets
 from gpo_dspy.state import RunState, StopReason
 from gpo_dspy.trajectory import Trajectory
 
@@ -53,17 +56,35 @@ class Run:
         self._data, self._plan = _plan(
             optimizer, len(self._start.instructions), trainset, valset, testset
         )
+        sets = {"trainset": trainset, "valset": valset or (), "testset": testset or ()}
+        urls = [optimizer.storage] if optimizer.storage else []
+        secrets = Secrets.of(*_lms(student, prompt_model), urls=urls)
+        self._journal = _journal(
+            optimizer, student, prompt_model, sets, self._data, self._plan, secrets
+        )
+        patience = replace(optimizer.patience, hide=secrets.hide)
         progress = [Progress()] if optimizer.verbose else []
         self._callbacks = Callbacks([*progress, *optimizer.run_callbacks])
         threads = optimizer.num_threads or dspy.settings.num_threads or DEFAULT_THREADS
-        self._task_ledger, self._prompt_ledger = Ledger(), Ledger()
-        self._meter = Meter(optimizer.limits, (self._task_ledger, self._prompt_ledger))
+        self._task_ledger = Ledger("task", self._journal.lm_call)
+        self._prompt_ledger = Ledger("prompt", self._journal.lm_call)
+        ledgers = (self._task_ledger, self._prompt_ledger)
+        for ledger in ledgers:
+            ledger.add(self._journal.usage_before.get(ledger.role, Usage()))
+        self._meter = Meter(optimizer.limits, ledgers, self._journal)
         self._board = Scoreboard(
             student,
             self._data.examples,
-            Runner(optimizer.metric, threads, optimizer.patience, self._meter.gate),
+            Runner(
+                optimizer.metric,
+                threads,
+                patience,
+                self._meter.gate,
+                self._task_ledger,
+                secrets.hide,
+            ),
             self._plan.max_metric_calls,
-            ledger=self._task_ledger,
+            self._journal,
             on_result=self._on_metric_call,
         )
         rewriter = Rewriter(
@@ -71,9 +92,11 @@ class Run:
             style=optimizer.style,
             on_excess=optimizer.on_excess,
             num_threads=threads,
-            patience=optimizer.patience,
+            patience=patience,
             ledger=self._prompt_ledger,
             gate=self._meter.gate,
+            journal=self._journal,
+            hide=secrets.hide,
         )
         self._trajectories = {
             name: Trajectory(optimizer.embedder) for name, _ in self._start.instructions
@@ -88,6 +111,7 @@ class Run:
             self._plan,
             optimizer.settings,
             self._meter,
+            self._recall if optimizer.memory else None,
         )
         self._state = RunState(self._start, self._start, 0.0, (self._start,))
 
@@ -97,10 +121,13 @@ class Run:
         Raises:
             BackendUnavailable: With what was finished as ``program`` and ``result``.
         """
+        if self._journal.finished is not None:
+            return self._with_result(self._journal.finished)
         self._callbacks.on_start(self._plan)
         claim = None
         try:
             self._state = self._search.start()
+            self._journal.step(self._state, self._trajectories)
             self._state, reason = optimize(self._search, self._state, self._on_step)
             claim = self._claim()
         except BudgetSpent as spent:
@@ -113,6 +140,7 @@ class Run:
             error.result = error.program.detailed_results
             raise
         except BaseException as error:
+            self._journal.close(None, finished=False)
             self._callbacks.on_error(error)
             raise
         return self._finish(reason, claim)
@@ -123,6 +151,7 @@ class Run:
 
     def _on_step(self, state: RunState) -> None:
         self._state = state
+        self._journal.step(state, self._trajectories)
         self._callbacks.on_step(state)
 
     def _claim(self) -> Claim | None:
@@ -159,6 +188,7 @@ class Run:
             stop_reason=reason,
             plan=self._plan,
             metric_calls=self._board.metric_calls,
+            reused=self._board.reused,
             outcomes={outcome.name: n for outcome, n in self._board.outcomes.items()},
             fates=dict(
                 Counter(
@@ -174,10 +204,43 @@ class Run:
             records=state.records,
             trajectories={name: tuple(t) for name, t in self._trajectories.items()},
         )
-        program = with_state(self._student, returned)
+        finished = reason not in (StopReason.INTERRUPTED, StopReason.BACKEND)
+        problem = self._journal.close(result, finished=finished)
+        if problem is not None:
+            logger.warning(problem)
+            result = replace(result, storage_problem=problem)
+        return self._with_result(result)
+
+    def _with_result(self, result: GPOResult) -> dspy.Module:
+        program = with_state(self._student, ProgramState(result.returned, result.returned_demos))
         program.detailed_results = result
         self._callbacks.on_end(result)
         return program
+
+    def _recall(self, predictor: str, instruction: str) -> Sequence[tuple[str, str]]:
+        """Return prompts of earlier runs for a predictor, with where they come from."""
+        return self._journal.recollect(predictor, instruction, self._plan.candidates)
+
+
+def _journal(
+    optimizer: GPO,
+    student: dspy.Module,
+    prompt_model: dspy.LM,
+    sets: Mapping[str, Sequence[dspy.Example]],
+    data: Data,
+    plan: Plan,
+    secrets: Secrets,
+) -> Journal:
+    if optimizer.storage is None:
+        return Journal()
+    from gpo_dspy.resume import open_journal  # SQLAlchemy: only with a storage
+
+    return open_journal(optimizer, student, prompt_model, sets, data, plan, secrets)
+
+
+def _lms(student: dspy.Module, prompt_model: dspy.LM) -> list[dspy.LM]:
+    own = [predictor.lm for predictor in optimizable_predictors(student).values()]
+    return [lm for lm in (dspy.settings.lm, prompt_model, *own) if lm is not None]
 
 
 def _start_state(student: object) -> ProgramState:

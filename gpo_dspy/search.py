@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from statistics import fmean
 
 import dspy
@@ -26,7 +27,7 @@ from gpo_dspy.program_state import ProgramState
 from gpo_dspy.rewriter import Rewriter
 from gpo_dspy.selector import chosen
 from gpo_dspy.settings import Settings
-from gpo_dspy.showing import failing_shares
+from gpo_dspy.showing import failing_shares, failures_through
 from gpo_dspy.state import (
     Candidate,
     Fate,
@@ -51,6 +52,9 @@ DEMO_BLOCKS = (FIRST_BLOCK, *BLOCKS[:1])
 BOOTSTRAP_CALLS = 12
 """Further metric calls on training examples for demos, at most, each time they are drawn."""
 
+Recall = Callable[[str, str], Sequence[tuple[str, str]]]
+"""Predictor and instruction to (prompt, where it comes from) pairs, the most promising first."""
+
 
 class Search:
     """One run's student, examples, trajectories and scores, and what a step does with them.
@@ -65,6 +69,7 @@ class Search:
         plan: The run in numbers.
         settings: How to go about it.
         meter: Knows how much of the limits is spent.
+        recall: Finds prompts of earlier runs for a predictor with an instruction, if any.
     """
 
     def __init__(
@@ -78,7 +83,9 @@ class Search:
         plan: Plan,
         settings: Settings,
         meter: Meter,
+        recall: Recall | None = None,
     ) -> None:
+        self.recall = recall
         self.first = start
         self.board = board
         self.rewriter = rewriter
@@ -175,7 +182,14 @@ class Search:
     def rewrite(
         self, state: RunState, words: int, retrieved: Mapping[str, tuple[ScoredPrompt, ...]]
     ) -> list[Candidate]:
-        """Let the prompt model write the candidates, and mark those that were tried before."""
+        """Let the prompt model write the candidates, and mark those that were tried before.
+
+        When a predictor is rewritten for the first time, the memory of earlier runs is asked
+        instead; its prompts are candidates like any other.
+        """
+        recalled = self._recalled(state, retrieved)
+        if recalled:
+            return self._mark_repeats(state, recalled)
         requests = self.asking.requests(
             state.step + 1,
             {name: self._current(state, name) for name in retrieved},
@@ -194,7 +208,7 @@ class Search:
             ]
             for name, asked in requests.items()
         ]
-        if not any(record.predictors for record in state.records):
+        if not any(_asked_for(record) for record in state.records):
             verify_rewrites([r for rewrites in written for r in rewrites], self.rewriter.lm.model)
         candidates = [Candidate(rewrites) for rewrites in zip(*written, strict=True)]
         return self._mark_repeats(state, candidates)
@@ -229,7 +243,7 @@ class Search:
         candidates = [_scored(c, standings.get(c.of(state.current))) for c in candidates]
         for name in retrieved:
             self.trajectories[name].extend(
-                ScoredPrompt(rewrite.text, c.score, c.evaluations, step)
+                ScoredPrompt(rewrite.text, c.score, c.evaluations, step, rewrite.origin)
                 for c in candidates
                 if c.score is not None
                 for rewrite in c.rewrites
@@ -298,6 +312,32 @@ class Search:
         scores = {program: self._mean(program, pool) for program in accepted}
         return next_parent(scores, [record.parent for record in records if record.predictors])
 
+    def _recalled(self, state: RunState, predictors: Iterable[str]) -> list[Candidate]:
+        """Return prompts of earlier runs, to be tried first on a few failures of the current."""
+        if self.recall is None:
+            return []
+        rewritten = {name for record in state.records for name in record.predictors}
+        new = [name for name in predictors if name not in rewritten]
+        failed = failures_through(self._results(state.current), new)
+        rng = random.Random(f"{self.settings.seed}/{state.step + 1}/memory")
+        trial = tuple(rng.sample(failed, min(self.settings.failures, len(failed))))
+        found = [
+            [
+                Rewrite(
+                    text,
+                    self.guards[name].refuse(text) or Fate.RECALLED,
+                    words_allowed=0,
+                    failures_shown=trial,
+                    origin=origin,
+                    predictor=name,
+                )
+                for text, origin in self.recall(name, state.current.instruction(name))
+            ]
+            for name in new
+        ]
+        rows = zip_longest(*found)  # the best of each predictor together, then the second best
+        return [Candidate(tuple(r for r in row if r is not None)) for row in rows]
+
     def _some_right(self, state: RunState) -> list[int]:
         """Draw a few examples that the current program gets right."""
         known = right(self._results(state.current))
@@ -357,7 +397,7 @@ class Search:
             return self.plan.steps
         calls = self.board.metric_calls - state.calls_at_start
         left = max(self.board.remaining - self.plan.reserve, 0)
-        spent = max(calls / max(calls + left, 1), self.meter.spent()[0], 1e-6)
+        spent = max(calls / max(calls + left, 1), self.meter.spent_by(state.step), 1e-6)
         steps = max(round(state.step / spent), state.step + 1)
         return steps if self.plan.max_steps is None else min(steps, self.plan.max_steps)
 
@@ -380,8 +420,10 @@ class Search:
         score, evaluations = self.mean_score(program), len(self._results(program))
         for predictor, text in program.instructions:
             known = self.trajectories[predictor].get(text)
-            born = known.step if known else step
-            self.trajectories[predictor].append(ScoredPrompt(text, score, evaluations, born))
+            prompt = replace(
+                known or ScoredPrompt(text, 0.0, 0, step), score=score, evaluations=evaluations
+            )
+            self.trajectories[predictor].append(prompt)
         return score
 
     def _seek_failures(self, program: ProgramState) -> None:
@@ -398,6 +440,11 @@ class Search:
         pool = self._pool(program)
         missing = self.board.missing((program, index) for index in pool[:count])
         self.board.evaluate(missing[: max(self.board.remaining - self.plan.reserve, 0)])
+
+
+def _asked_for(record: StepRecord) -> bool:
+    """Tell whether the prompt model wrote the candidates of a step."""
+    return any(not rewrite.origin for c in record.candidates for rewrite in c.rewrites)
 
 
 def _scored(candidate: Candidate, standing: Standing | None) -> Candidate:

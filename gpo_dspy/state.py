@@ -22,12 +22,14 @@ class ScoredPrompt:
             examples let expect (see :func:`gpo_dspy.evaluation.race.race`).
         evaluations: Number of examples behind ``score``.
         step: Step that wrote it; 0 is the student's own instruction.
+        origin: Where it was found, if it comes from the memory of earlier runs.
     """
 
     text: str
     score: float
     evaluations: int
     step: int
+    origin: str = ""
 
 
 class Fate(enum.Enum):
@@ -37,6 +39,7 @@ class Fate(enum.Enum):
     SHORTENED = "sent back once, then within the word budget"
     CLIPPED = "over the word budget, clipped to it"
     OVER_BUDGET = "over the word budget, accepted as it was"
+    RECALLED = "from the memory of earlier runs"
     DROPPED = "over the word budget, dropped"
     REPEATED = "repeats a prompt already tried in this place"
     EMPTY = "empty, or without a word"
@@ -49,7 +52,9 @@ class Fate(enum.Enum):
     @property
     def usable(self) -> bool:
         """Whether the rewrite goes on to be scored."""
-        return self in (Fate.KEPT, Fate.SHORTENED, Fate.CLIPPED, Fate.OVER_BUDGET)
+        return self in (
+            Fate.KEPT, Fate.SHORTENED, Fate.CLIPPED, Fate.OVER_BUDGET, Fate.RECALLED
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,9 @@ class Rewrite:
         words_allowed: The word budget it was asked to keep.
         words_proposed: Words changed in what the prompt model first wrote.
         words_changed: Words changed in ``text``.
-        failures_shown: Examples (by index) whose failures its author was shown.
+        failures_shown: Examples (by index) whose failures its author was shown, or on which a
+            recalled prompt is tried first.
+        origin: Where it was found, if it comes from the memory of earlier runs.
         predictor: Whose instruction it is.
     """
 
@@ -72,6 +79,7 @@ class Rewrite:
     words_proposed: int = 0
     words_changed: int = 0
     failures_shown: tuple[int, ...] = ()
+    origin: str = ""
     predictor: str = ""
 
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from gpo_dspy.evaluation.runner import Evaluation
-from gpo_dspy.evaluation.scoreboard import Pair, Scoreboard
+from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.strata import stratified_difference
+from gpo_dspy.journal import Pair
 from gpo_dspy.program_state import ProgramState
 
 FIRST_BLOCK = 4

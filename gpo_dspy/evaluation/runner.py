@@ -14,6 +14,7 @@ from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError
 from gpo_dspy.backend_errors import Patience, is_backend_error
 from gpo_dspy.errors import MetricError
 from gpo_dspy.evaluation.metric import Metric
+from gpo_dspy.ledger import Ledger, Usage
 from gpo_dspy.parallel import as_completed
 
 FAILURE_SCORE = 0.0
@@ -50,6 +51,7 @@ class Evaluation:
         feedback: The metric's feedback, or what went wrong; may be empty.
         prediction: What the program returned, or None if it failed.
         trace: The predictor calls, in order.
+        usage: What the LM calls of the program and the metric used.
     """
 
     score: float
@@ -57,6 +59,7 @@ class Evaluation:
     feedback: str = ""
     prediction: Any = None
     trace: tuple[PredictorCall, ...] = field(default=(), repr=False)
+    usage: Usage = field(default=Usage(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,29 +83,51 @@ class Runner:
         num_threads: Jobs that run at the same time.
         patience: How long a job waits for its backend.
         gate: Called before each job; stops it by raising.
+        ledger: Counts the LM calls.
+        hide: Takes keys out of feedback, which the prompt model reads.
     """
 
     metric: Metric
     num_threads: int
     patience: Patience = Patience()
     gate: Callable[[], None] = lambda: None
+    ledger: Ledger = field(default_factory=Ledger)
+    hide: Callable[[str], str] = str
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Evaluation]]:
+    def run(
+        self,
+        jobs: Sequence[Job],
+        keep: Callable[[int, Evaluation], None] | None = None,
+    ) -> Iterator[tuple[int, Evaluation]]:
         """Yield (position in ``jobs``, result) as the jobs finish.
+
+        Args:
+            jobs: What to evaluate.
+            keep: Told each position and result at once, in the thread that made it: what is
+                kept there is lost neither to a crash nor to an interrupt.
 
         Raises:
             BackendUnavailable: A backend refused, or stayed away too long.
             BudgetSpent: A limit was reached; the jobs not yet begun are not made.
         """
-        return as_completed(self._evaluate, jobs, num_threads=self.num_threads)
+
+        def evaluate(position: int) -> Evaluation:
+            evaluation = self._evaluate(jobs[position])
+            if keep is not None:
+                keep(position, evaluation)
+            return evaluation
+
+        return as_completed(evaluate, range(len(jobs)), num_threads=self.num_threads)
 
     def _evaluate(self, job: Job) -> Evaluation:
         self.gate()
-        # Apart, so that a judge LM that is away does not have the program pay again.
-        answered = self.patience.call(lambda: run_program(job.program, job.example))
-        if answered.outcome is not Outcome.SCORED:
-            return answered
-        return self.patience.call(lambda: judge(self.metric, job.example, answered))
+        with self.ledger.watch() as used:
+            # Apart, so that a judge LM that is away does not have the program pay again.
+            evaluation = self.patience.call(lambda: run_program(job.program, job.example))
+            if evaluation.outcome is Outcome.SCORED:
+                answered = evaluation
+                evaluation = self.patience.call(lambda: judge(self.metric, job.example, answered))
+        return replace(evaluation, feedback=self.hide(evaluation.feedback), usage=used.usage)
 
 
 def run_program(program: dspy.Module, example: dspy.Example) -> Evaluation:

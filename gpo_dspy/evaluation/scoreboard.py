@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -10,12 +11,13 @@ from types import MappingProxyType
 import dspy
 
 from gpo_dspy.evaluation.runner import Evaluation, Job, Outcome, Runner
-from gpo_dspy.ledger import Ledger
+from gpo_dspy.journal import Journal, Pair
+from gpo_dspy.ledger import Usage
 from gpo_dspy.program import with_state
 from gpo_dspy.program_state import ProgramState
 
-Pair = tuple[ProgramState, int]
-"""A program's state and the index of an example."""
+LOOK_AGAIN = 0.2
+"""Seconds between two looks for results that another process is working on."""
 
 
 class BudgetExceeded(Exception):
@@ -30,8 +32,13 @@ class Scoreboard:
         examples: All examples of the run; pairs name them by index.
         runner: Makes the metric calls.
         max_metric_calls: Hard limit on metric calls.
-        ledger: Counts the LM calls.
+        journal: Keeps the results, and knows those of an earlier session or another run.
         on_result: Called after each metric call, in the calling thread.
+
+    Attributes:
+        metric_calls: Metric calls that the run paid for, those before a resume included.
+        reused: Results that another run had paid for.
+        outcomes: How the metric calls ended.
     """
 
     def __init__(
@@ -40,16 +47,17 @@ class Scoreboard:
         examples: Sequence[dspy.Example],
         runner: Runner,
         max_metric_calls: int,
-        ledger: Ledger,
+        journal: Journal | None = None,
         on_result: Callable[[], None] = lambda: None,
     ) -> None:
         self.examples = examples
         self.max_metric_calls = max_metric_calls
         self._runner = runner
-        self._ledger = ledger
+        self._journal = journal or Journal()
         self._on_result = on_result
         self._results: dict[ProgramState, dict[int, Evaluation]] = {}
-        self.metric_calls = 0
+        self.metric_calls = self._journal.metric_calls_before
+        self.reused = 0
         self.outcomes: Counter[Outcome] = Counter()
         # Blocks of one step come back to the same few programs.
         self._program = lru_cache(maxsize=32)(lambda state: with_state(student, state))
@@ -68,21 +76,32 @@ class Scoreboard:
     def evaluate(self, pairs: Iterable[Pair]) -> None:
         """Make the metric calls that are missing, all together.
 
+        What an earlier session of the run paid for is taken from the journal and counts as it
+        did then; what another run paid for costs nothing.
+
         Raises:
             BudgetExceeded: They are more than :attr:`remaining`; none was made.
             BackendUnavailable: A backend stayed away; results so far are kept.
         """
         missing = self.missing(pairs)
-        if len(missing) > self.remaining:
-            raise BudgetExceeded(f"{len(missing)} metric calls asked for, {self.remaining} left")
-        jobs = [Job(self._program(state), self.examples[index]) for state, index in missing]
-        with self._ledger.watch():
-            for position, evaluation in self._runner.run(jobs):
-                state, index = missing[position]
-                self._results.setdefault(state, {})[index] = evaluation
-                self.metric_calls += 1
-                self.outcomes[evaluation.outcome] += 1
-                self._on_result()
+        recalled = self._journal.recall(missing)
+        free = sum(not paid for _, paid in recalled.values())
+        if len(missing) - free > self.remaining:
+            raise BudgetExceeded(
+                f"{len(missing) - free} metric calls asked for, {self.remaining} left"
+            )
+        for pair, (evaluation, paid) in recalled.items():
+            self._runner.ledger.add(evaluation.usage if paid else Usage())
+            self._note(pair, evaluation, paid=paid)
+        waiting = [pair for pair in missing if pair not in recalled]
+        while waiting:
+            found, granted, waiting = self._journal.acquire(waiting)
+            for pair, evaluation in found.items():
+                self._note(pair, evaluation, paid=False)
+            self._run(granted)
+            if waiting:  # other processes are at them
+                self._runner.gate()
+                time.sleep(LOOK_AGAIN)
 
     def results(self, state: ProgramState) -> Mapping[int, Evaluation]:
         """Return what is known of a program: evaluations by example index."""
@@ -92,3 +111,28 @@ class Scoreboard:
         """Return the scores in [0, 1] on the given examples, all of them evaluated before."""
         results = self._results[state]
         return [results[index].score for index in indices]
+
+    def _run(self, pairs: Sequence[Pair]) -> None:
+        """Make metric calls; those that fail for want of a backend are given up to others."""
+        jobs = [Job(self._program(state), self.examples[index]) for state, index in pairs]
+        left = set(pairs)
+
+        def keep(position: int, evaluation: Evaluation) -> None:
+            self._journal.keep(pairs[position], evaluation)
+
+        try:
+            for position, evaluation in self._runner.run(jobs, keep):
+                left.discard(pairs[position])
+                self._note(pairs[position], evaluation, paid=True)
+        finally:
+            self._journal.release(left)
+
+    def _note(self, pair: Pair, evaluation: Evaluation, *, paid: bool) -> None:
+        state, index = pair
+        self._results.setdefault(state, {})[index] = evaluation
+        if not paid:
+            self.reused += 1
+            return
+        self.metric_calls += 1
+        self.outcomes[evaluation.outcome] += 1
+        self._on_result()

@@ -20,7 +20,7 @@ PRICED = {"usage": {"prompt_tokens": 60, "completion_tokens": 40}, "cost": 0.125
 def ledger(calls: int, entry: dict[str, Any] = PRICED) -> Ledger:
     used = Ledger()
     for _ in range(calls):
-        used.history.append(entry)
+        used.enter(entry)
     return used
 
 

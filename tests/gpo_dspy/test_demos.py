@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import random
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from gpo_dspy.data import Data
 from gpo_dspy.demos import DemoSource, bootstrapped_demo, labelled_demo
 from gpo_dspy.evaluation.runner import Evaluation, Outcome, PredictorCall
 from gpo_dspy.state import RunState
+from gpo_dspy.storage.codec import evaluation_detail, evaluation_from
 
 QA = "question -> answer"
 TRAIN, VAL = toy_examples(20), toy_examples(20, start=100)
@@ -160,6 +162,29 @@ def test_typed_values_are_shown_to_the_lm_as_dspy_shows_them() -> None:
     assert adapter.format_demos(signature, [demo.values()]) == adapter.format_demos(
         signature, [example.toDict()]
     )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "text",
+        3,
+        [1, {"$a": 2}],
+        Mood(name="glad", strength=3),
+        [Mood(name="glad", strength=3)],
+        datetime.date(2026, 5, 1),
+        {"mood": Mood(name="calm", strength=1), "$text": "x"},
+        float("inf"),
+    ],
+    ids=str,
+)
+def test_a_run_that_was_stored_makes_the_same_demo(value: Any) -> None:
+    run = _run(0, ("self", {"question": value}, {"answer": value}))
+    stored = evaluation_from(run.score, run.outcome.name, run.feedback, evaluation_detail(run))
+    predictor = dspy.Predict(QA)
+    demo = bootstrapped_demo("self", predictor, 0, run, random.Random(0))
+    assert demo is not None
+    assert bootstrapped_demo("self", predictor, 0, stored, random.Random(0)) == demo
 
 
 # --- in a run ------------------------------------------------------------------------------------

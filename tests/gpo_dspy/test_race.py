@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from gpo_dspy.evaluation.race import BLOCKS, Race
 from gpo_dspy.evaluation.runner import Evaluation, Job, Outcome
 from gpo_dspy.evaluation.scoreboard import Scoreboard
-from gpo_dspy.ledger import Ledger
 from gpo_dspy.program_state import ProgramState
 
 N = 40
@@ -34,7 +33,7 @@ class TableRunner:
     scores: Scores
     asked: Counter[tuple[str, int]] = field(default_factory=Counter)
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Evaluation]]:
+    def run(self, jobs: Sequence[Job], keep: object) -> Iterator[tuple[int, Evaluation]]:
         for position, job in enumerate(jobs):
             text, index = job.program.signature.instructions, job.example.number
             self.asked[text, index] += 1
@@ -55,7 +54,7 @@ def _race(
 ) -> tuple[Race, list[ProgramState], TableRunner]:
     runner = TableRunner(scores)
     student = dspy.Predict("number -> answer")
-    board = Scoreboard(student, EXAMPLES, runner, limit, Ledger())  # type: ignore[arg-type]
+    board = Scoreboard(student, EXAMPLES, runner, limit)  # type: ignore[arg-type]
     race = Race(board, INCUMBENT, POOL, blocks, reserve)
     candidates = [_name(i) for i in range(len(scores) - 1)]
     ranking = race.run(trials if trials is not None else dict.fromkeys(candidates, ()))

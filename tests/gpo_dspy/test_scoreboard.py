@@ -21,7 +21,6 @@ from gpo_dspy.errors import BackendUnavailable
 from gpo_dspy.evaluation.metric import Metric
 from gpo_dspy.evaluation.runner import Outcome, Runner
 from gpo_dspy.evaluation.scoreboard import BudgetExceeded, Scoreboard
-from gpo_dspy.ledger import Ledger
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.state import StopReason
 
@@ -44,7 +43,7 @@ def _board(
     student = dspy.Predict("question -> answer")
     student.lm = lm
     runner = Runner(Metric(toy_metric), threads, NO_WAITING, gate)
-    return Scoreboard(student, EXAMPLES, runner, limit, Ledger(), **options), lm
+    return Scoreboard(student, EXAMPLES, runner, limit, **options), lm
 
 
 def _paid(lm: dspy.LM) -> Counter[tuple[str, str]]:

@@ -1,0 +1,152 @@
+"""How code is described: by its source and by the values it uses."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import dspy
+import pydantic
+
+from gpo_dspy.fingerprint.describer import (
+    Describer,
+    describe,
+    describe_annotation,
+    name_of,
+    setting,
+)
+from gpo_dspy.fingerprint.source import (
+    class_tree,
+    describe_code,
+    describe_tree,
+    function_in,
+    function_tree,
+    loaded_globals,
+    mutated_attributes,
+    mutated_names,
+)
+
+DATA = (type(None), bool, int, float, str, tuple, list, dict, set, frozenset)
+
+
+@describe.register(types.FunctionType)
+def _(value: types.FunctionType, to: Describer) -> Any:
+    def description() -> Any:
+        followed = to.follows(value.__module__)
+        body = describe_code(value.__code__) if followed else name_of(value)
+        return ["function", body, to(value.__defaults__), to(value.__kwdefaults__), *_uses(value, to)]
+
+    return to.once(value, description)
+
+
+@describe.register(types.MethodType)
+def _(value: types.MethodType, to: Describer) -> Any:
+    return ["method", to(value.__func__), to(value.__self__)]
+
+
+@describe.register(functools.partial)
+def _(value: functools.partial[Any], to: Describer) -> Any:
+    return ["partial", to(value.func), to(value.args), to(value.keywords)]
+
+
+@describe.register(types.BuiltinFunctionType)
+def _(value: types.BuiltinFunctionType, to: Describer) -> Any:
+    owner = value.__self__
+    bound = None if isinstance(owner, types.ModuleType) else to(owner)
+    return ["builtin", value.__module__, value.__qualname__, bound]
+
+
+@describe.register(types.ModuleType)
+def _(value: types.ModuleType, to: Describer) -> Any:  # noqa: ARG001
+    return ["module", value.__name__]
+
+
+@describe.register(type)
+def _(value: type, to: Describer) -> Any:
+    if value.__module__ == "typing" or typing.get_origin(value) is not None:  # list[int] is a type
+        return describe_annotation(value, to)
+    if not to.follows(value.__module__):
+        return ["class", name_of(value)]
+    return to.once(value, lambda: _class(value, to))
+
+
+def _class(cls: type, to: Describer) -> Any:
+    """Describe a class by its source and what that uses, or by its members if there is none."""
+    tree = class_tree(cls)
+    members: dict[str, Any] = {}
+    for name, member in vars(cls).items():
+        function = function_in(member)
+        if function is None:
+            continue
+        if tree is None or not _is_inside(function.__code__, tree):
+            if tree is None or function_tree(function.__code__) is not None:  # else: generated
+                members[name] = to(function)
+        else:
+            members[name] = _uses(function, to)
+    if issubclass(cls, enum.Enum):
+        members["members of the enum"] = [[member.name, to(member.value)] for member in cls]
+    else:
+        members |= _class_attributes(cls, to)
+    if issubclass(cls, pydantic.BaseModel):
+        fields = cls.model_fields.items()
+        members["fields of the model"] = [[name, to(field.annotation)] for name, field in fields]
+    body = None if tree is None else describe_tree(tree)
+    return ["class", cls.__qualname__, body, list(map(to, cls.__bases__)), sorted(members.items())]
+
+
+def _class_attributes(cls: type, to: Describer) -> dict[str, Any]:
+    changing = mutated_attributes(cls)
+    return {
+        name: to(setting(name, member, changing))
+        for name, member in vars(cls).items()
+        if isinstance(member, DATA) and not name.startswith("_")
+    }
+
+
+def _uses(function: types.FunctionType, to: Describer) -> list[Any]:
+    """Describe the closure of a function, and the globals it reads."""
+    changing = mutated_names(function.__code__)
+    held: dict[str, Any] = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            held[name] = to(setting(name, cell.cell_contents, changing))
+        except ValueError:  # nothing is assigned to it yet
+            held[name] = None
+    read: dict[str, Any] = {}
+    chains = loaded_globals(function.__code__) if to.follows(function.__module__) else set()
+    for chain in _known(chains, function.__globals__):
+        name, value = _resolve(chain, function.__globals__, to)
+        if not _makes_predictors(function, value):
+            read[name] = to(setting(name, value, changing))
+    return [sorted(held.items()), sorted(read.items())]
+
+
+def _known(chains: set[tuple[str, ...]], namespace: Mapping[str, Any]) -> set[tuple[str, ...]]:
+    """Return the names that are no builtins, and do not tell where a module comes from."""
+    return {c for c in chains if c[0] in namespace and not c[0].startswith("__")}
+
+
+def _resolve(
+    chain: tuple[str, ...], namespace: Mapping[str, Any], to: Describer
+) -> tuple[str, Any]:
+    """Find what a dotted name stands for, as far as the user's own modules lead to it."""
+    name, value = chain[0], namespace[chain[0]]
+    for attribute in chain[1:]:
+        is_module = isinstance(value, types.ModuleType) and to.follows(value.__name__)
+        if not is_module or not hasattr(value, attribute):
+            break
+        name, value = f"{name}.{attribute}", getattr(value, attribute)
+    return name, value
+
+
+def _makes_predictors(function: types.FunctionType, value: Any) -> bool:
+    """Say whether this is a signature in a constructor: the predictor made of it tells of it."""
+    return function.__name__ == "__init__" and isinstance(value, type(dspy.Signature))
+
+
+def _is_inside(code: types.CodeType, tree: Any) -> bool:
+    return bool(tree.lineno <= code.co_firstlineno <= tree.end_lineno)

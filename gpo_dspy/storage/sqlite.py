@@ -1,0 +1,101 @@
+"""Opens SQLite files: in WAL mode to write, and without leaving a trace to read."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+
+from gpo_dspy.errors import StorageError
+
+BUSY = 0.5
+"""Seconds that SQLite itself waits for a lock before the whole transaction is tried again."""
+
+
+def sqlite_engine(path: Path, *, read_only: bool, patience: float) -> Engine:
+    """Return an engine for a file; making the file and its folder, unless it is only read.
+
+    Raises:
+        StorageError: There is no such file to read, or no folder can be made for it.
+    """
+    _check(path, read_only)
+    made = read_only
+
+    def connect() -> sqlite3.Connection:
+        nonlocal made
+        # Made once: if the file is gone later, an empty one in its place would hide the loss.
+        options = _reading(path) if read_only else "mode=rw" if made else "mode=rwc"
+        connection = sqlite3.connect(
+            f"{path.as_uri()}?{options}",
+            uri=True,
+            timeout=min(patience, BUSY),
+            check_same_thread=False,
+            isolation_level=None,  # else the driver would begin transactions on its own
+        )
+        try:
+            if read_only:
+                connection.execute("PRAGMA query_only = ON")
+            else:
+                connection.execute("PRAGMA journal_mode = WAL")
+                # A killed process loses nothing; a power cut may lose the last batches.
+                connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+        except BaseException:
+            connection.close()
+            raise
+        made = True
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A writer that began as a reader could not wait for another one's lock.
+        connection.exec_driver_sql(connection.info.get("begin", "BEGIN"))
+
+    return engine
+
+
+def _check(path: Path, read_only: bool) -> None:
+    if path.is_dir():
+        raise StorageError(f"The storage {path} is a folder; give the path of a file in it.")
+    if read_only and not path.exists():
+        raise StorageError(f"The storage {path} is not there; check the path.")
+    if not read_only:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"The folder of the storage {path} cannot be made ({error.strerror}); "
+                "give another path."
+            ) from error
+
+
+def _reading(path: Path) -> str:
+    """Return the options that read a file and leave no file beside it."""
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        return "mode=rw"  # SQLite takes away its own helper files only where it may write
+    if path.with_name(path.name + "-wal").exists():
+        return "mode=ro"
+    # Readers of a WAL file need helper files; where none can be made, there are no writers either.
+    return "mode=ro&immutable=1"
+
+
+def same_file(path: Path) -> Callable[[], bool]:
+    """Return a check whether a path still leads to the file that it leads to now.
+
+    SQLite would go on writing to a file that was deleted, and all of it would be lost.
+    """
+
+    def number() -> tuple[int, int] | None:
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    now = number()
+    return lambda: number() == now

@@ -1,0 +1,338 @@
+"""Which run is carried on, what is refused, and what it costs."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from dspy import lm15
+from fakes import (
+    CountingMetric,
+    Prompted,
+    scripted_lm,
+    toy_examples,
+    toy_gpo,
+    toy_metric,
+    toy_rewriter,
+    toy_solver,
+)
+
+from gpo_dspy import (
+    BackendUnavailable,
+    Callback,
+    GPOResult,
+    ResumeRefused,
+    RunBusy,
+    RunState,
+    StopReason,
+)
+from gpo_dspy.ledger import Usage
+from gpo_dspy.storage import open_storage
+from gpo_dspy.storage.rows import RunStatus
+
+TRAIN, VALIDATION = toy_examples(40), toy_examples(60, start=100)
+KEY = "sk-planted-0123456789abcdef"
+
+
+class Stopping(Callback):
+    """Interrupts a run after a step, as Ctrl-C does."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step(self, state: RunState) -> None:
+        if state.step == self.step:
+            raise KeyboardInterrupt
+
+
+class Shop:
+    """A place where compile calls are made: one storage, LMs whose requests are counted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.url = f"sqlite:///{folder}/runs.db"
+        self.solver, self.rewriter = scripted_lm(toy_solver), scripted_lm(toy_rewriter)
+        self.metric = CountingMetric()
+
+    @property
+    def requests(self) -> tuple[int, int, int]:
+        """Metric calls, and requests to the two LMs, so far."""
+        return (
+            self.metric.calls.total(),
+            len(self.solver.engine.prompts),
+            len(self.rewriter.engine.prompts),
+        )
+
+    def run(
+        self, student: dspy.Module | None = None, train: Any = TRAIN, **arguments: Any
+    ) -> GPOResult:
+        defaults = {"storage": self.url, "prompt_model": self.rewriter, "max_metric_calls": 300}
+        arguments = defaults | arguments
+        metric = arguments.pop("metric", self.metric)
+        with dspy.context(lm=arguments.pop("lm", self.solver)):
+            student = student or dspy.Predict("question -> answer")
+            optimizer = toy_gpo(metric, **arguments)
+            compiled = optimizer.compile(student, trainset=train, valset=VALIDATION)
+        result: GPOResult = compiled.detailed_results
+        return result
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+def comparable(result: GPOResult) -> dict[str, Any]:
+    values = result.to_dict()
+    del values["seconds"]
+    return values
+
+
+def test_with_and_without_a_storage_the_run_is_the_same(shop: Shop) -> None:
+    assert comparable(shop.run()) == comparable(shop.run(storage=None))
+
+
+def test_a_finished_run_is_returned_at_once(shop: Shop) -> None:
+    first = shop.run()
+    before = shop.requests
+    again = shop.run(num_threads=3, verbose=True)  # neither changes what a run does
+    assert shop.requests == before
+    assert again == first
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_an_interrupted_run_is_carried_on(shop: Shop, step: int) -> None:
+    undisturbed = shop.run(storage=None)
+    first = shop.run(callbacks=[Stopping(step)])
+    assert first.stop_reason is StopReason.INTERRUPTED
+    before = shop.requests
+    again = shop.run()
+    assert comparable(again) == comparable(undisturbed)
+    assert shop.requests[0] - before[0] == undisturbed.metric_calls - first.metric_calls
+    assert again.task_usage == undisturbed.task_usage
+    assert again.prompt_usage == undisturbed.prompt_usage
+
+
+def test_seconds_before_count(shop: Shop) -> None:
+    first = shop.run(callbacks=[Stopping(1)], metric=_Slow(shop.metric, 0.005))
+    again = shop.run(metric=_Slow(shop.metric, 0.005))
+    assert again.seconds > first.seconds
+
+
+class _Slow:
+    def __init__(self, metric: Callable[..., Any], seconds: float) -> None:
+        self.metric, self.seconds = metric, seconds
+
+    def __call__(self, example: Any, prediction: Any, trace: Any = None) -> Any:
+        time.sleep(self.seconds)
+        return self.metric(example, prediction)
+
+
+def test_a_backend_that_went_away_is_waited_for_by_the_next_session(shop: Shop) -> None:
+    undisturbed = shop.run(storage=None)
+    number, broken = itertools.count(), threading.Event()
+    broken.set()
+
+    def fails_in_the_middle(prompted: Prompted) -> Any:
+        if broken.is_set() and next(number) >= 100:
+            raise lm15.ServerError("away")
+        return toy_solver(prompted)
+
+    lm = scripted_lm(fails_in_the_middle)
+    with pytest.raises(BackendUnavailable) as away:
+        shop.run(lm=lm)
+    broken.clear()
+    result = shop.run(lm=lm)
+    assert result.metric_calls == undisturbed.metric_calls
+    assert away.value.result is not None
+    assert away.value.result.metric_calls == 100
+    assert len(lm.engine.prompts) == undisturbed.metric_calls + 3  # the tries that failed
+    assert [record.candidates for record in result.records] == [
+        record.candidates for record in undisturbed.records
+    ]
+
+
+def test_a_limit_on_tokens_counts_those_of_earlier_sessions(shop: Shop) -> None:
+    limit: dict[str, Any] = {"max_metric_calls": None, "max_tokens": 30_000}
+    undisturbed = shop.run(storage=None, **limit)
+    assert undisturbed.stop_reason is StopReason.TOKENS
+    shop.run(callbacks=[Stopping(1)], **limit)
+    assert comparable(shop.run(**limit)) == comparable(undisturbed)
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "metric": {
+        "metric": lambda example, prediction, trace=None: example.answer in prediction.answer
+    },
+    "max_metric_calls (300 -> 310)": {"max_metric_calls": 310},
+    "seed (0 -> 1)": {"seed": 1},
+    "trainset": {"train": TRAIN[:-1]},
+    "predictors": {"student": dspy.Predict("question -> answer: int")},
+    "instructions": {"student": dspy.Predict(dspy.Signature("question -> answer", "Answer!"))},
+    "lm": {"lm": scripted_lm(toy_solver)},
+    "prompt_model": {"prompt_model": scripted_lm(toy_rewriter)},
+    "program": {"student": dspy.ChainOfThought("question -> answer")},
+}
+
+
+@pytest.mark.parametrize("named", CHANGES)
+def test_a_study_that_changed_is_refused_and_the_change_named(shop: Shop, named: str) -> None:
+    shop.run(study="toy", callbacks=[Stopping(1)])
+    before = shop.requests
+    with pytest.raises(ResumeRefused, match="study 'toy'") as refused:
+        shop.run(study="toy", **CHANGES[named])
+    assert named in str(refused.value)
+    assert shop.requests == before
+
+
+@pytest.mark.parametrize("named", CHANGES)
+def test_without_a_study_a_changed_call_is_another_run(shop: Shop, named: str) -> None:
+    shop.run(callbacks=[Stopping(1)])
+    shop.run(**CHANGES[named], callbacks=[Stopping(1)])
+    with open_storage(shop.url) as storage:
+        assert len(storage.runs()) == 2
+
+
+def test_force_carries_on_with_what_was_paid_for(shop: Shop) -> None:
+    first = shop.run(study="toy", max_metric_calls=200)
+    before = shop.requests
+    more = shop.run(study="toy", max_metric_calls=300, resume="force")
+    made = shop.requests[0] - before[0]
+    assert more.metric_calls == first.metric_calls + made <= 300
+    assert more.reused > 50
+    assert more.task_usage.lm_calls == shop.requests[1]
+    assert more.prompt_usage.lm_calls == shop.requests[2]
+    assert shop.run(study="toy", max_metric_calls=300) == more  # it is the study's run now
+
+
+def test_force_that_is_interrupted_counts_the_first_run_once(shop: Shop) -> None:
+    shop.run(study="toy", max_metric_calls=200)
+    shop.run(study="toy", resume="force", callbacks=[Stopping(1)])
+    last = shop.run(study="toy")
+    assert last.metric_calls == shop.requests[0] <= 300
+    assert last.task_usage.lm_calls == shop.requests[1]
+    assert last.prompt_usage.lm_calls == shop.requests[2]
+
+
+def test_force_without_a_change_carries_on_as_usual(shop: Shop) -> None:
+    undisturbed = shop.run(storage=None)
+    shop.run(study="toy", callbacks=[Stopping(1)])
+    assert comparable(shop.run(study="toy", resume="force")) == comparable(undisturbed)
+
+
+def test_resume_false_begins_anew_and_shares_results(shop: Shop) -> None:
+    first = shop.run()
+    before = shop.requests
+    again = shop.run(resume=False, memory=False)
+    assert again.reused > 0.8 * first.metric_calls
+    assert shop.requests[0] - before[0] == again.metric_calls <= 300
+    with open_storage(shop.url) as storage:
+        assert [row.status for row in storage.runs()] == [RunStatus.FINISHED] * 2
+
+
+def test_two_calls_do_not_work_on_one_run(shop: Shop) -> None:
+    refused: list[BaseException] = []
+
+    class Second(Callback):
+        def on_step(self, state: RunState) -> None:
+            if not refused:
+                try:
+                    shop.run()
+                except RunBusy as error:
+                    refused.append(error)
+
+    shop.run(callbacks=[Second()])
+    assert "works on run 1" in str(refused[0])
+
+
+def test_a_raising_metric_is_tried_again_by_other_runs(shop: Shop) -> None:
+    calls: list[str] = []
+
+    def metric(example: Any, prediction: Any, trace: Any = None) -> bool:
+        calls.append(example.question)
+        if example.question == VALIDATION[0].question:
+            raise OSError("a file that is there tomorrow")
+        return toy_metric(example, prediction)
+
+    shop.run(metric=metric)
+    shop.run(metric=metric, resume=False, memory=False)
+    assert calls.count(VALIDATION[0].question) >= 2
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+
+def test_no_key_reaches_the_storage_the_log_or_an_error(
+    shop: Shop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="gpo_dspy")
+    monkeypatch.setenv("OTHER_SERVICE_TOKEN", "token-planted-fedcba9876543210")
+    solver = scripted_lm(lambda p: toy_solver(p) | {"answer": f"my key is {KEY}"})
+    solver.kwargs["api_key"] = KEY
+
+    def metric(example: Any, prediction: Any, trace: Any = None) -> dspy.Prediction:
+        if int(example.question.split()[1]) % 7 == 0:
+            raise OSError("token-planted-fedcba9876543210 was refused")
+        return dspy.Prediction(score=0.5, feedback=f"called with {KEY}")
+
+    result = shop.run(lm=solver, metric=metric)
+    shown = [prompted.user for prompted in shop.rewriter.engine.prompts]
+    assert any("[secret]" in text for text in shown)
+    solver.engine.reply = _refusing
+    with pytest.raises(BackendUnavailable) as refused:
+        shop.run(lm=solver, metric=metric, study="other")
+    error = refused.value
+    texts = [caplog.text, str(error), "".join(traceback.format_exception(error)), *shown]
+    texts += [str(result), repr(error.result)]
+    with open_storage(shop.url, read_only=True):
+        files = [path.read_bytes() for path in tmp_path.iterdir()]
+    for planted in (KEY, "token-planted-fedcba9876543210"):
+        assert not any(planted in text for text in texts)
+        assert not any(planted.encode() in content for content in files)
+
+
+def _refusing(prompted: Prompted) -> Any:
+    raise lm15.AuthError(f"Incorrect API key provided: {KEY}")
+
+
+def test_a_password_is_not_among_the_parameters() -> None:
+    optimizer = toy_gpo(storage="postgresql+psycopg://me:very-secret-word@host/runs")
+    assert "very-secret-word" not in repr(optimizer.get_params())
+
+
+# --- arguments ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"study": "toy"}, "study='toy' needs a storage"),
+        ({"memory": True}, "memory=True needs a storage"),
+        ({"resume": "force"}, "resume='force' needs a storage"),
+        ({"storage": "sqlite:///x.db", "resume": "always"}, "resume must be one of"),
+        ({"storage": "sqlite:///x.db", "study": ""}, "study must be a text"),
+        ({"storage": 3}, "storage must be a text"),
+        ({"storage": "sqlite:///x.db", "memory": "all"}, "memory must be one of"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        toy_gpo(**arguments)
+
+
+def test_nothing_is_spent_on_a_storage_that_cannot_be_used(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "runs.db").write_text("this is a letter to my aunt, not a database" * 100)
+    with pytest.raises(Exception, match="not an SQLite database"):
+        shop.run()
+    assert shop.requests == (0, 0, 0)
+
+
+def test_usage_of_a_resumed_run_adds_up() -> None:
+    assert Usage(1, 2, 3, 0.5, 1) + Usage() == Usage(1, 2, 3, 0.5, 1)
