@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import random
 from collections.abc import Callable
@@ -371,3 +372,29 @@ def test_rewrites_go_on_under_the_best_demos_and_demos_are_drawn_again() -> None
         for candidate in record.candidates:
             assert bool(candidate.rewrites) == bool(record.predictors)
             assert bool(candidate.demos) != bool(record.predictors)
+
+
+@pytest.mark.parametrize("calls", [20, 60, 100])
+def test_a_run_with_demos_is_carried_on_where_it_was_stopped(tmp_path: Path, calls: int) -> None:
+    made = itertools.count()
+
+    def stopping(example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> bool:
+        if next(made) == calls:
+            raise KeyboardInterrupt
+        return toy_metric(example, prediction)
+
+    arguments: dict[str, Any] = {
+        "metric": stopping,
+        "lm": scripted_lm(_learner),
+        "prompt_model": scripted_lm(toy_rewriter),
+        "max_bootstrapped_demos": 2,
+        "storage": f"sqlite:///{tmp_path}/runs.db",
+    }
+    stopped = _compile(Chain(), **arguments).detailed_results
+    assert stopped.metric_calls == calls
+    again = _compile(Chain(), **arguments).detailed_results.to_dict()
+    undisturbed = _compile(Chain(), **(arguments | {"storage": None})).detailed_results.to_dict()
+    for result in (again, undisturbed):
+        del result["seconds"]
+    assert again == undisturbed
+    assert next(made) == again["metric_calls"] * 2 + 1, "nothing is paid twice"
