@@ -165,6 +165,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         self.run_callbacks = tuple(callbacks)  # `callbacks` is what DSPy looks for on itself
         self.verbose = verbose
         self.patience = Patience()
+        self.storage_patience = 30.0  # seconds that a lock or a lost connection is waited for
         self.settings = Settings(
             direction=as_direction(direction),
             schedule=as_schedule(schedule, MOST_WORDS, LEAST_WORDS),

@@ -18,6 +18,7 @@ from gpo_dspy.plan import Plan
 from gpo_dspy.secrets import Secrets
 from gpo_dspy.storage import Storage, new_owner, open_storage
 from gpo_dspy.storage.codec import result_from
+from gpo_dspy.storage.owners import retire
 from gpo_dspy.storage.rows import Batch, NewRun, Owner, RunRow, RunStatus
 from gpo_dspy.stored_journal import StoredJournal
 
@@ -57,7 +58,8 @@ def open_journal(
     """
     assert optimizer.storage is not None  # noqa: S101 - for the type checker
     new = new_run(optimizer, student, prompt_model, sets, plan, secrets)
-    storage = open_storage(optimizer.storage)
+    storage = open_storage(optimizer.storage, patience=optimizer.storage_patience)
+    owner = new_owner()
     try:
         row = _earlier(storage, new, optimizer.resume)
         changed = differences(row, new) if row else []
@@ -68,9 +70,9 @@ def open_journal(
                 "paid for, resume=False to begin anew, or another study=."
             )
         if row and not changed and row.status is RunStatus.FINISHED and row.result:
+            retire(owner)
             storage.close()
             return _finished(row)
-        owner = new_owner()
         run = _carry_on(storage, row, new, owner, changed)
         return StoredJournal(
             storage,
@@ -83,6 +85,7 @@ def open_journal(
             optimizer.memory,
         )
     except BaseException:
+        retire(owner)
         storage.close()
         raise
 
@@ -104,7 +107,7 @@ def _finished(row: RunRow) -> Journal:
 def _carry_on(
     storage: Storage, row: RunRow | None, new: NewRun, owner: Owner, changed: Sequence[str]
 ) -> int:
-    """Return the run to work on, taken: the earlier one, one that inherits from it, or a new one."""
+    """Return the run to work on: the earlier one, one that inherits from it, or a new one."""
     if row is None:
         return storage.create_run(new, owner)
     storage.take_run(row.id, owner)

@@ -34,6 +34,7 @@ from gpo_dspy.storage.codec import (
     result_text,
     step_text,
 )
+from gpo_dspy.storage.owners import retire
 from gpo_dspy.storage.rows import (
     Answer,
     Batch,
@@ -250,8 +251,9 @@ class StoredJournal(Journal):
                 self._flush()
             self.storage.leave_run(self.run, self._owner, status, text)
         except StorageError as error:
-            return f"{len(self._unsaved)} results could not be stored: {error}"
+            return f"{len(self._unsaved)} entries of the journal could not be stored: {error}"
         finally:
+            retire(self._owner)
             self.storage.close()
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import inspect
 import types
 import typing
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from gpo_dspy.fingerprint.describer import (
     Describer,
     describe,
     describe_annotation,
+    is_library,
     name_of,
     setting,
 )
@@ -82,11 +84,10 @@ def _class(cls: type, to: Describer) -> Any:
         function = function_in(member)
         if function is None:
             continue
-        if tree is None or not _is_inside(function.__code__, tree):
-            if tree is None or function_tree(function.__code__) is not None:  # else: generated
-                members[name] = to(function)
-        else:
+        if tree is not None and _is_inside(function.__code__, tree):
             members[name] = _uses(function, to)
+        elif tree is None or not _is_generated(name, function):
+            members[name] = to(function)
     if issubclass(cls, enum.Enum):
         members["members of the enum"] = [[member.name, to(member.value)] for member in cls]
     else:
@@ -146,6 +147,13 @@ def _resolve(
 def _makes_predictors(function: types.FunctionType, value: Any) -> bool:
     """Say whether this is a signature in a constructor: the predictor made of it tells of it."""
     return function.__name__ == "__init__" and isinstance(value, type(dspy.Signature))
+
+
+def _is_generated(name: str, function: types.FunctionType) -> bool:
+    """Say whether a method was made by ``@dataclass`` or the like, of what the source says."""
+    written = inspect.unwrap(function)
+    of_library = name.startswith("__") and is_library(written.__module__)
+    return of_library or function_tree(written.__code__) is None
 
 
 def _is_inside(code: types.CodeType, tree: Any) -> bool:

@@ -166,8 +166,11 @@ def attributes_of(value: Any) -> list[tuple[str, Any]]:
 def name_of(thing: Any) -> str:
     """Return the qualified name of a class or function, with its module if a library's."""
     module = getattr(thing, "__module__", None)
-    name = getattr(thing, "__qualname__", type(thing).__qualname__)
-    return f"{module}.{name}" if is_library(module) else name
+    name = str(getattr(thing, "__qualname__", type(thing).__qualname__))
+    if module is None or not is_library(module):
+        return name
+    package = module.partition(".")[0]  # of Python's own: Path is in pathlib._local since 3.13
+    return f"{package if package in sys.stdlib_module_names else module}.{name}"
 
 
 def to_text(description: Any) -> str:

@@ -109,8 +109,9 @@ class Layers:
 
     def wait(self) -> None:
         """Wait until no merging is under way."""
-        if self._merging:
-            self._merging.join()
+        merging = self._merging  # the thread itself sets it to None
+        if merging:
+            merging.join()
 
     def close(self) -> None:
         """End a merging that is under way, and let no other begin."""
@@ -137,7 +138,8 @@ class Layers:
         if old is not self._lower and (old.index.is_graph or not graph):
             merged = old
         else:
-            merged = Layer(VectorIndex(exact_below=self._exact_below, graph=graph))
+            index = VectorIndex(exact_below=self._exact_below, graph=graph, half=True)
+            merged = Layer(index)
             if self._copy(old, merged) < len(old):
                 return
         copied = self._copy(self._upper, merged)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _PAGE = 10_000  # vectors read from the storage at a time
 _OVERLAP = 256  # ids read again: a server gives ids before it shows the rows, so some come late
-_WIDEST = 1_024  # prompts looked at one by one, before the storage is asked which pass a filter
+_WIDEST = 500  # prompts looked at one by one, before the storage is asked which pass a filter
 _SAMPLE = 16  # prompts of a file that are compared with the storage
 
 
@@ -135,8 +135,8 @@ class Memory:
         vector = self._embedder([text])[0]
         if len(vector) != layers.dimension:
             raise ValueError(
-                f"embedder {self._embedder.name!r} makes vectors of length {len(vector)}, and those "
-                f"stored under its name have length {layers.dimension}; give it another name."
+                f"embedder {self._embedder.name!r} makes vectors of length {len(vector)}, and "
+                f"those stored under its name have length {layers.dimension}; give it another name."
             )
         return self._nearest(layers, vector, k, _Filter(kind, model, not_run))
 

@@ -22,19 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["Storage", "new_owner", "open_storage"]
 
 
-def open_storage(url: str, *, read_only: bool = False) -> Storage:
+def open_storage(url: str, *, read_only: bool = False, patience: float = 30.0) -> Storage:
     """Open a storage; see :class:`gpo_dspy.storage.storage.Storage`.
 
     Args:
         url: Such as "sqlite:///gpo.db" or "postgresql://user:password@host/database".
         read_only: Never write; the database must exist.
+        patience: Seconds after which a lock or a lost connection is given up, about.
 
     Raises:
         StorageError: The URL is not understood, or the database cannot be opened.
     """
     from gpo_dspy.storage.storage import Storage
 
-    return Storage(url, read_only=read_only)
+    return Storage(url, read_only=read_only, patience=patience)
 
 
 def __getattr__(name: str) -> Any:

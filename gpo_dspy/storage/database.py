@@ -102,7 +102,7 @@ class Database:
         elif not self._is_there():
             self._drop()
             raise StorageError(
-                f"The storage {self.location.shown} was moved or deleted while it was in use; "
+                f"The storage {self.location.shown} was moved or deleted while in use; "
                 "what was written before is in that file."
             )
         return self._connection

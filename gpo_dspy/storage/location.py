@@ -73,6 +73,7 @@ def _server(url: URL) -> Location:
             "and other characters by urllib.parse.quote(password, safe='')."
         )
     shown = url.update_query_dict({name: "***" for name in _SECRETS if name in url.query})
+    rendered = shown.render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
     # A network that swallows packets must not hold a run for ever: seconds, but for the last.
     patience = {
         "connect_timeout": "10",
@@ -84,4 +85,4 @@ def _server(url: URL) -> Location:
     }
     query = {name: value for name, value in patience.items() if name not in url.query}
     full = url.set(drivername="postgresql+psycopg").update_query_dict(query)
-    return Location(full, shown.render_as_string(hide_password=True), None)
+    return Location(full, rendered, None)

@@ -14,10 +14,21 @@ from gpo_dspy.storage.rows import Owner
 _DEAD_STATES = "ZX"  # a zombie has ended; its parent has only not asked for it yet
 
 
+_at_work: set[str] = set()
+"""Ids of the owners of this process that have not said they are done."""
+
+
 def new_owner() -> Owner:
     """Return an owner for one ``compile`` call of this process."""
     pid = os.getpid()
-    return Owner(uuid.uuid4().hex, this_host(), pid, _began(pid) or 0.0)
+    owner = Owner(uuid.uuid4().hex, this_host(), pid, _began(pid) or 0.0)
+    _at_work.add(owner.id)
+    return owner
+
+
+def retire(owner: Owner) -> None:
+    """Note that an owner's call has ended, even if the storage could not be told."""
+    _at_work.discard(owner.id)
 
 
 def is_gone(owner: Owner) -> bool:
@@ -35,6 +46,8 @@ def is_gone(owner: Owner) -> bool:
     except PermissionError:  # another user's process
         pass
     began = _began(owner.pid)
+    if owner.pid == os.getpid() and began in (None, owner.began):
+        return owner.id not in _at_work
     return began is not None and began != owner.began
 
 

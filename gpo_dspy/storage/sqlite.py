@@ -60,18 +60,19 @@ def sqlite_engine(path: Path, *, read_only: bool, patience: float) -> Engine:
 
 
 def _check(path: Path, read_only: bool) -> None:
-    if path.is_dir():
-        raise StorageError(f"The storage {path} is a folder; give the path of a file in it.")
-    if read_only and not path.exists():
-        raise StorageError(f"The storage {path} is not there; check the path.")
-    if not read_only:
-        try:
+    try:
+        if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"The folder of the storage {path} cannot be made ({error.strerror}); "
-                "give another path."
-            ) from error
+        elif not path.exists():
+            raise StorageError(f"The storage {path} is not there; check the path.")
+        is_folder = path.is_dir()
+    except OSError as error:
+        what = "cannot be reached" if read_only else "is in a folder that cannot be made"
+        raise StorageError(
+            f"The storage {path} {what} ({error.strerror}); give another path."
+        ) from error
+    if is_folder:
+        raise StorageError(f"The storage {path} is a folder; give the path of a file in it.")
 
 
 def _reading(path: Path) -> str:

@@ -13,7 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # The guide to j6 needs a model on disk; tests/j6 runs its blocks.
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "how-it-works.md"]
+DOCUMENTS = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / name for name in ("how-it-works.md", "storage.md")),
+]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""Killed with SIGKILL at any moment, the same compile call ends where it would have ended."""
+"""Killed with SIGKILL at any moment, the same call ends where it would have; many share."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", params=[1, 4], ids=["1 thread", "4 threads"])
-def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("kills")
-    threads = request.param
-    command = [sys.executable, "kill_driver.py", folder, str(KILLS // 2), "0", str(threads)]
+def drive(what: str, folder: Path, number: int, threads: int = 4) -> Any:
+    command = [sys.executable, "run_driver.py", what, folder, str(number), str(threads)]
     driver = subprocess.run(
         command, cwd=HERE, capture_output=True, text=True, timeout=110, check=False
     )
     assert driver.returncode == 0, driver.stderr[-3_000:]
     return json.loads(driver.stdout)
+
+
+@pytest.fixture(scope="module", params=[1, 4], ids=["1 thread", "4 threads"])
+def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return drive("kill", tmp_path_factory.mktemp("kills"), KILLS // 2, request.param)
 
 
 def test_it_was_killed_often_enough_and_at_all_stages(seen: Any) -> None:
@@ -55,3 +57,12 @@ def test_only_calls_under_way_are_made_again(seen: Any) -> None:
         extra = Counter(run["calls"]) - once
         assert set(run["calls"]) == set(once)
         assert extra.total() <= run["killed"] * seen["threads"]
+
+
+def test_runs_at_the_same_time_hardly_ever_pay_for_the_same(tmp_path: Path) -> None:
+    seen = drive("crowd", tmp_path, 4)
+    once = Counter(seen["calls"])
+    again = once.total() - len(once)
+    assert again <= 0.01 * once.total()
+    assert once.total() == sum(seen["paid"])
+    assert sum(seen["used"]) > 1.05 * sum(seen["paid"])  # they did want the same

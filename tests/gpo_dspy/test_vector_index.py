@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +155,136 @@ class TestGraph:
         assert sorted(index.search(clustered(1, seed=2)[0], 100)[0].tolist()) == list(range(60))
 
 
+class TestAmong:
+    """A search among some of the vectors."""
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    @pytest.mark.parametrize("k", [1, 3, 25, 60])
+    def test_agrees_with_the_twin(self, family: str, k: int) -> None:
+        for seed in range(5):
+            generator = np.random.default_rng(seed)
+            rows = FAMILIES[family](generator)
+            among = generator.random(60) < 0.4
+            index = VectorIndex()
+            index.add(rows)
+            allowed = np.flatnonzero(among)
+            exact = allowed[twin(rows[allowed], rows[17], k)]
+            assert index.search(rows[17], k, among=among)[0].tolist() == exact.tolist()
+
+    def test_is_exact_where_few_of_a_graph_are_allowed(self) -> None:
+        rows = clustered(3_000, seed=1)
+        index = VectorIndex(exact_below=1_000)
+        index.add(rows)
+        among = np.random.default_rng(0).random(3_000) < 0.1
+        for query in clustered(20, seed=2):
+            ids, similarities = index.search(query, 5, among=among)
+            best = np.sort(rows[among] @ query)[::-1][:5]
+            assert among[ids].all()
+            np.testing.assert_allclose(similarities, best, atol=1e-6)
+
+    @pytest.mark.parametrize("share", [0.4, 0.9])
+    def test_recall_is_high_where_many_of_a_graph_are_allowed(self, share: float) -> None:
+        rows, queries = clustered(4_000, seed=1), clustered(100, seed=2)
+        index = VectorIndex(exact_below=1_000)
+        index.add(rows)
+        among = np.random.default_rng(0).random(4_000) < share
+        hits = 0
+        for query in queries:
+            ids, similarities = index.search(query, 10, among=among)
+            assert among[ids].all()
+            hits += (similarities >= np.sort(rows[among] @ query)[-10] - 1e-6).sum()
+        assert hits / 1_000 > 0.95
+
+    def test_none_allowed_finds_none(self) -> None:
+        for exact_below in (10, 1_000):
+            index = VectorIndex(exact_below=exact_below)
+            index.add(clustered(50, seed=1))
+            ids, similarities = index.search(np.ones(64), 3, among=np.zeros(50, bool))
+            assert (len(ids), len(similarities)) == (0, 0)
+
+    def test_a_zero_query_finds_the_oldest_allowed(self) -> None:
+        index = VectorIndex()
+        index.add(clustered(9, seed=1))
+        assert index.search(np.zeros(64), 2, among=np.arange(9) > 3)[0].tolist() == [4, 5]
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("exact_below", [100, 10_000])
+def test_what_was_written_is_read(tmp_path: Path, mapped: bool, exact_below: int) -> None:
+    rows = clustered(1_000, seed=1)
+    index = VectorIndex(exact_below=exact_below)
+    index.add(rows)
+    path = tmp_path / "index"
+    index.write(path)
+    with path.open("ab") as file:
+        file.write(b"what follows is left alone")
+    again = VectorIndex.read(path, exact_below, mapped=mapped)
+    assert (len(again), again.dimension, again.is_graph) == (1_000, 64, exact_below == 100)
+    np.testing.assert_array_equal(again.rows(100, 50), index.rows(100, 50))
+    for query in clustered(10, seed=2):
+        for ours, theirs in zip(again.search(query, 5), index.search(query, 5), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    if mapped:
+        with pytest.raises(ValueError, match="mapped=True"):
+            again.add(rows)
+    else:
+        assert again.add(rows) == range(1_000, 2_000)
+
+
+def test_a_file_that_is_no_index_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    path.write_text("no index")
+    with pytest.raises(RuntimeError):
+        VectorIndex.read(path)
+
+
+def test_rows_come_back_as_they_were() -> None:
+    rows = clustered(20, seed=1)
+    index = VectorIndex()
+    assert index.rows(0, 5).shape == (0, 0)
+    index.add(rows)
+    np.testing.assert_array_equal(index.rows(5, 3), rows[5:8])
+    np.testing.assert_array_equal(index.rows(15, 99), rows[15:])
+    assert index.rows(20, 1).shape == (0, 64)
+
+
+@pytest.mark.parametrize(("half", "accuracy"), [(False, 1e-6), (True, 2e-4)])
+def test_a_graph_from_the_first_vector_on_is_exact_while_it_is_small(
+    half: bool, accuracy: float
+) -> None:
+    rows = clustered(300, seed=1)
+    index = VectorIndex(graph=True, half=half)
+    index.add(rows[:100])
+    index.add(rows[100:])
+    assert index.is_graph
+    for query in clustered(10, seed=2):
+        similarities = index.search(query, 5)[1]
+        np.testing.assert_allclose(similarities, np.sort(rows @ query)[::-1][:5], atol=accuracy)
+
+
+def test_a_graph_in_half_precision_takes_less(tmp_path: Path) -> None:
+    sizes = []
+    for half in (False, True):
+        index = VectorIndex(exact_below=100, half=half)
+        index.add(clustered(1_000, seed=1, dimension=384))
+        index.write(tmp_path / "index")
+        sizes.append((tmp_path / "index").stat().st_size)
+    assert sizes[1] < 0.65 * sizes[0]
+
+
+def test_a_search_leaves_the_number_of_threads_as_it_was() -> None:
+    faiss = pytest.importorskip("faiss")
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(3)
+    try:
+        index = VectorIndex()
+        index.add(clustered(10, seed=1))
+        index.search(np.ones(64), 3)
+        assert faiss.omp_get_max_threads() == 3
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
 @pytest.mark.parametrize(
     ("act", "message"),
     [
@@ -163,6 +294,7 @@ class TestGraph:
         (lambda index: index.search(np.ones((1, 3)), 1), r"shape \[3\], found \[1, 3\]"),
         (lambda index: index.search([np.inf, 0, 0], 1), "finite numbers"),
         (lambda index: index.search(np.ones(3), 0), "k must be at least 1, found 0"),
+        (lambda index: index.search(np.ones(3), 1, among=np.ones(2, bool)), r"\[0\], found \[2\]"),
         (lambda index: VectorIndex(dimension=0), "dimension must be at least 1, found 0"),
         (lambda index: VectorIndex(exact_below=0), "exact_below must be at least 1, found 0"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -21,9 +22,7 @@ def begin(storage: Storage, owner: Owner | None = None) -> tuple[int, Owner]:
 
 
 def acquired(
-    found: list[int] = [],
-    granted: list[int] = [],
-    held: list[int] = [],  # noqa: B006
+    found: Sequence[int] = (), granted: Sequence[int] = (), held: Sequence[int] = ()
 ) -> Acquired:
     return Acquired(
         {KEYS[i]: evaluation(i) for i in found},

@@ -1,4 +1,4 @@
-"""Runs one compile call again and again in forked processes, and kills them with SIGKILL.
+"""Makes compile calls in forked processes: kills them with SIGKILL, or lets several run at once.
 
 A process of its own, since forking needs one without threads; importing DSPy once saves minutes.
 Writes what it saw as JSON to standard output; ``test_kill.py`` asserts on it.
@@ -98,14 +98,14 @@ def _call(row: EvaluationRow) -> str:
     return json.dumps([instruction, json.loads(row.example or "{}")["inputs"]["question"]])
 
 
-def forked(folder: Path, *, storage: bool = True) -> int:
+def forked(folder: Path, **arguments: Any) -> int:
     """Compile in a child process, which leaves its result in a file; return its pid."""
     child = os.fork()
     if child:
         return child
     status = 1
     try:
-        result = compile_once(folder, storage=storage)
+        result = compile_once(folder, **arguments)
         (folder / "result.json").write_text(json.dumps(outcome(result)))
         status = 0
     except BaseException:  # noqa: BLE001 - a forked process must not go on with its parent's work
@@ -149,9 +149,9 @@ def _wait(child: int, seconds: float) -> int | None:
     return None
 
 
-def main(folder: Path, kills: int, seed: int) -> None:
-    """Kill runs until so many kills were made; print what was seen."""
-    rng, seen = random.Random(seed), []
+def kill(folder: Path, kills: int) -> dict[str, Any]:
+    """Kill runs until so many kills were made; return what was seen."""
+    rng, seen = random.Random(0), []
     undisturbed = folder / "undisturbed"
     undisturbed.mkdir()
     assert _wait(forked(undisturbed, storage=False), 60.0) == 0
@@ -163,11 +163,25 @@ def main(folder: Path, kills: int, seed: int) -> None:
         place = folder / f"run {len(seen)}"
         place.mkdir()
         seen.append(run_killed(place, rng, kills - sum(run["killed"] for run in seen)))
-    print(json.dumps({"reference": reference, "runs": seen, "threads": THREADS}))  # noqa: T201
+    return {"reference": reference, "runs": seen, "threads": THREADS}
+
+
+def crowd(folder: Path, size: int) -> dict[str, Any]:
+    """Let several runs of the same program, with seeds of their own, share a storage at once."""
+    children = [forked(folder, seed=seed, memory=False) for seed in range(size)]
+    assert [_wait(child, 90.0) for child in children] == [0] * size
+    with open_storage(f"sqlite:///{folder}/runs.db", read_only=True) as storage:
+        rows = storage.runs()
+        paid, used = (
+            [sum(row.paid or not only_paid for row in storage.evaluations(run.id)) for run in rows]
+            for only_paid in (True, False)
+        )
+    return {"calls": calls(folder), "paid": paid, "used": used}
 
 
 THREADS = int(sys.argv[4]) if len(sys.argv) > 4 else 4
 SOLVER, REWRITER = scripted_lm(toy_solver), scripted_lm(toy_rewriter)
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    work = {"kill": kill, "crowd": crowd}[sys.argv[1]]
+    print(json.dumps(work(Path(sys.argv[2]), int(sys.argv[3]))))  # noqa: T201

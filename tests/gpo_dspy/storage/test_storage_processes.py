@@ -1,0 +1,76 @@
+"""Several processes at one storage: no key is evaluated twice, nobody waits for the dead."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samples import full_batch
+
+from gpo_dspy.storage.storage import Storage
+
+HERE = Path(__file__).parent
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks its processes")
+
+
+def run(*arguments: object) -> str:
+    """Run a program beside this one; apart, since a process with threads must not fork."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        cwd=HERE,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("kills", [[], ["--kill-every", 0.3]], ids=["all live", "some are killed"])
+def test_eight_writers_evaluate_each_key_once(url: str, kills: list[Any]) -> None:
+    report = json.loads(run("writers.py", url, "--writers", 8, "--seconds", 4, *kills))
+    assert report["errors"] == []
+    assert report["twice"] == report["lost"] == report["held"] == 0
+    assert report["evaluated"] > 20
+    if kills:
+        assert report["killed"] >= 3
+    else:
+        assert report["wasted"] == 0
+
+
+FORK = """
+import os, sys
+from samples import full_batch, new_run
+from gpo_dspy.storage import new_owner
+from gpo_dspy.storage.storage import Storage
+
+storage, owner = Storage(sys.argv[1]), new_owner()
+run = storage.create_run(new_run(), owner)
+storage.save(run, owner, full_batch(0))
+child = os.fork()
+if not child:
+    storage.save(run, owner, full_batch(1))
+    storage.close()
+    os._exit(0)
+storage.save(run, owner, full_batch(2))
+assert os.waitpid(child, 0)[1] == 0
+storage.save(run, owner, full_batch(3))
+print(run)
+"""
+
+
+def test_a_forked_process_has_a_connection_of_its_own(url: str) -> None:
+    number = int(run("-c", FORK, url))
+    with Storage(url) as storage:
+        stored = {e.key for i in range(4) for e, _ in full_batch(i).evaluations}
+        assert storage.journal(number).evaluations.keys() == stored
+
+
+def test_import_gpo_dspy_does_not_import_sqlalchemy() -> None:
+    look = "import sys, gpo_dspy, gpo_dspy.storage.rows; print('sqlalchemy' in sys.modules)"
+    assert run("-c", look).strip() == "False"

@@ -1,0 +1,174 @@
+"""Several processes that evaluate the same keys in one storage, some of them killed.
+
+Run as a program it prints a report as JSON::
+
+    python writers.py sqlite:///gpo.db --writers 8 --seconds 5 --kill-every 0.5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from samples import evaluation, lm_call, new_run
+
+from gpo_dspy.storage import new_owner
+from gpo_dspy.storage.rows import Batch
+from gpo_dspy.storage.storage import Storage
+
+WINDOW = 64  # keys that the writers compete for at a time
+BLOCK = 4  # keys acquired at a time
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the writers did.
+
+    Attributes:
+        evaluated: Keys that were evaluated.
+        wasted: Evaluations of processes that were killed before they stored them.
+        twice: Keys that were evaluated again although the first evaluation was stored, or by two
+            processes of which neither was killed.
+        lost: Keys that a process evaluated and saved, and that are not stored.
+        held: Keys that are still claimed after all processes have ended.
+        killed: Processes that were killed.
+        errors: What the other processes raised.
+        slowest: Milliseconds of the slowest call.
+    """
+
+    evaluated: int
+    wasted: int
+    twice: int
+    lost: int
+    held: int
+    killed: int
+    errors: list[str]
+    slowest: float
+
+
+def write(url: str, folder: Path, seconds: float, seed: int) -> None:
+    """Evaluate keys until the time is up, and note each in a file of this process."""
+    generator, end = random.Random(seed), time.monotonic() + seconds
+    note = os.open(folder / f"{os.getpid()}.keys", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    slowest, done, first = 0.0, set[int](), 0
+    with Storage(url) as storage:
+        owner = new_owner()
+        run = storage.create_run(new_run(), owner)
+        os.write(note, f"run {run}\n".encode())
+        while time.monotonic() < end:
+            while first in done:
+                done.remove(first)
+                first += 1
+            left = [key for key in range(first, first + WINDOW) if key not in done]
+            block = generator.sample(left, min(BLOCK, len(left)))
+            wanted = {f"{key:08}": key for key in block}
+            started = time.monotonic()
+            result = storage.acquire(owner, list(wanted))
+            slowest = max(slowest, time.monotonic() - started)
+            done.update(wanted[key] for key in result.found)
+            if not result.granted:
+                time.sleep(0.01)
+            for key in result.granted:
+                os.write(note, f"evaluated {key}\n".encode())
+                time.sleep(generator.random() / 1000)
+                stored = evaluation(wanted[key], key=key, detail="x" * 500)
+                call = lm_call(at=time.time())
+                started = time.monotonic()
+                storage.save(run, owner, Batch(evaluations=((stored, True),), lm_calls=(call,)))
+                slowest = max(slowest, time.monotonic() - started)
+                os.write(note, f"saved {key}\n".encode())
+                done.add(wanted[key])
+    os.write(note, f"slowest {slowest}\n".encode())
+
+
+def compete(url: str, writers: int, seconds: float, kill_every: float | None) -> Report:
+    """Run writers at the same time, kill one now and then, and look at what is stored."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, end, seeds = Path(name), time.monotonic() + seconds, iter(range(1_000_000))
+        alive = {_forked(url, folder, seconds, next(seeds)) for _ in range(writers)}
+        killed = set[int]()
+        generator = random.Random(0)
+        while kill_every and time.monotonic() < end - 1:
+            time.sleep(kill_every * generator.uniform(0.5, 1.5))
+            victim = generator.choice(sorted(alive))
+            os.kill(victim, signal.SIGKILL)
+            os.waitpid(victim, 0)
+            killed.add(victim)
+            alive.remove(victim)
+            alive.add(_forked(url, folder, end - time.monotonic(), next(seeds)))
+        for process in alive:
+            os.waitpid(process, 0)
+        return _report(url, folder, killed)
+
+
+def _forked(url: str, folder: Path, seconds: float, seed: int) -> int:
+    """Return the pid of a new writer; forked, since to import everything takes a second."""
+    process = os.fork()
+    if process:
+        return process
+    try:
+        write(url, folder, seconds, seed)
+    except BaseException:  # noqa: BLE001 - reported by the parent
+        (folder / f"{os.getpid()}.error").write_text(traceback.format_exc())
+    finally:
+        os._exit(0)
+
+
+def _report(url: str, folder: Path, killed: set[int]) -> Report:
+    evaluated: dict[str, list[int]] = {}  # by key: the pids
+    saved, slowest = set[str](), 0.0
+    for file in folder.glob("*.keys"):
+        for line in file.read_text().splitlines():
+            what, value = line.split()
+            if what == "evaluated":
+                evaluated.setdefault(value, []).append(int(file.stem))
+            elif what == "saved":
+                saved.add(value)
+            elif what == "slowest":
+                slowest = max(slowest, float(value))
+    with Storage(url) as storage:
+        paid = Counter(
+            key
+            for row in storage.runs()
+            for key, (_, its_own) in storage.journal(row.id).evaluations.items()
+            if its_own
+        )
+        owner = new_owner()
+        storage.create_run(new_run(), owner)
+        held = storage.acquire(owner, list(evaluated)).held
+    survivors = {key: [p for p in pids if p not in killed] for key, pids in evaluated.items()}
+    return Report(
+        evaluated=len(evaluated),
+        wasted=sum(len(pids) - 1 for pids in evaluated.values()),
+        twice=sum(paid[key] > 1 or len(survivors[key]) > 1 for key in evaluated),
+        lost=sum(key not in paid for key in saved),
+        held=len(held),
+        killed=len(killed),
+        errors=[file.read_text() for file in folder.glob("*.error")],
+        slowest=1000 * slowest,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("url")
+    parser.add_argument("--writers", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--kill-every", type=float, help="seconds between two kills")
+    given = parser.parse_args()
+    report = compete(given.url, given.writers, given.seconds, given.kill_every)
+    json.dump(asdict(report), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
