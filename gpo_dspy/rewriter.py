@@ -58,18 +58,17 @@ class Rewriter:
     journal: Journal = field(default_factory=Journal)
     hide: Callable[[str], str] = str
 
-    def write(self, requests: Sequence[MetaPrompt], *, guard: Guard) -> list[Rewrite]:
+    def write(self, requests: Sequence[tuple[MetaPrompt, Guard]]) -> list[Rewrite]:
         """Answer each request with one rewrite, in order.
 
         Args:
-            requests: What to show the prompt model, once per rewrite.
-            guard: What each rewrite must pass.
+            requests: What to show the prompt model, once per rewrite, and what that must pass.
 
         Raises:
             BackendUnavailable: The prompt model's backend refused, or stayed away.
         """
         return ordered_map(
-            lambda request: self._write(request, guard), requests, num_threads=self.num_threads
+            lambda request: self._write(*request), requests, num_threads=self.num_threads
         )
 
     def _write(self, request: MetaPrompt, guard: Guard) -> Rewrite:

@@ -197,20 +197,16 @@ class Search:
             words,
             self._results(state.current),
         )
-        written: list[list[Rewrite]] = [
-            [
-                replace(rewrite, predictor=name, failures_shown=request.failures_shown)
-                for rewrite, request in zip(
-                    self.rewriter.write([r.meta_prompt for r in asked], guard=self.guards[name]),
-                    asked,
-                    strict=True,
-                )
-            ]
-            for name, asked in requests.items()
-        ]
+        asked = [(name, request) for name in retrieved for request in requests[name]]
+        written = self.rewriter.write([(r.meta_prompt, self.guards[name]) for name, r in asked])
         if not any(_asked_for(record) for record in state.records):
-            verify_rewrites([r for rewrites in written for r in rewrites], self.rewriter.lm.model)
-        candidates = [Candidate(rewrites) for rewrites in zip(*written, strict=True)]
+            verify_rewrites(written, self.rewriter.lm.model)
+        by_predictor: dict[str, list[Rewrite]] = {}
+        for rewrite, (name, request) in zip(written, asked, strict=True):
+            by_predictor.setdefault(name, []).append(
+                replace(rewrite, predictor=name, failures_shown=request.failures_shown)
+            )
+        candidates = [Candidate(rewrites) for rewrites in zip(*by_predictor.values(), strict=True)]
         return self._mark_repeats(state, candidates)
 
     def score(

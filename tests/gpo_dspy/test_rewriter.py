@@ -41,7 +41,7 @@ def _rewriter(*answers: str | Mapping[str, str], **options: Any) -> Rewriter:
 
 
 def _write(*answers: str | Mapping[str, str], words: int = 5, **options: Any) -> Rewrite:
-    return _rewriter(*answers, **options).write([_request(words)], guard=GUARD)[0]
+    return _rewriter(*answers, **options).write([(_request(words), GUARD)])[0]
 
 
 def _asked(rewriter: Rewriter) -> Sequence[Prompted]:
@@ -56,7 +56,7 @@ def test_within_the_budget_it_is_kept() -> None:
 
 def test_over_the_budget_it_is_sent_back_once_with_its_count() -> None:
     rewriter = _rewriter(LONG, "Sort all words.")
-    (rewrite,) = rewriter.write([_request()], guard=GUARD)
+    (rewrite,) = rewriter.write([(_request(), GUARD)])
     assert rewrite.fate is Fate.SHORTENED
     assert rewrite.text == "Sort all words."
     assert rewrite.words_proposed == words_changed(START, LONG) > 5
@@ -69,7 +69,7 @@ def test_over_the_budget_it_is_sent_back_once_with_its_count() -> None:
 
 def test_still_over_it_is_clipped_to_the_budget() -> None:
     rewriter = _rewriter(LONG)
-    (rewrite,) = rewriter.write([_request()], guard=GUARD)
+    (rewrite,) = rewriter.write([(_request(), GUARD)])
     assert rewrite.fate is Fate.CLIPPED
     assert 0 < words_changed(START, rewrite.text) == rewrite.words_changed <= 5
     assert len(_asked(rewriter)) == 2
@@ -90,7 +90,7 @@ def test_a_change_of_punctuation_alone_is_kept_and_costs_no_words() -> None:
 
 def test_still_over_it_is_dropped_on_request() -> None:
     rewriter = _rewriter(LONG, on_excess="drop")
-    (rewrite,) = rewriter.write([_request()], guard=GUARD)
+    (rewrite,) = rewriter.write([(_request(), GUARD)])
     assert rewrite.fate is Fate.DROPPED
     assert not rewrite.fate.usable
     assert len(_asked(rewriter)) == 2
@@ -98,7 +98,7 @@ def test_still_over_it_is_dropped_on_request() -> None:
 
 def test_the_paper_requests_the_budget_and_takes_what_comes() -> None:
     rewriter = _rewriter(LONG, on_excess="accept")
-    (rewrite,) = rewriter.write([_request()], guard=GUARD)
+    (rewrite,) = rewriter.write([(_request(), GUARD)])
     assert (rewrite.text, rewrite.fate) == (LONG, Fate.OVER_BUDGET)
     assert rewrite.fate.usable
     assert len(_asked(rewriter)) == 1
@@ -122,7 +122,7 @@ def test_a_useless_second_answer_falls_back_to_clipping_the_first() -> None:
 )
 def test_unusable_answers_are_named_and_not_asked_for_again(answer: str, fate: Fate) -> None:
     rewriter = _rewriter({"improved_prompt": answer})
-    (rewrite,) = rewriter.write([_request()], guard=GUARD)
+    (rewrite,) = rewriter.write([(_request(), GUARD)])
     assert rewrite.fate is fate
     assert not rewrite.fate.usable
     # DSPy itself asks again, in JSON, where a marker cuts the answer short.
@@ -132,13 +132,13 @@ def test_unusable_answers_are_named_and_not_asked_for_again(answer: str, fate: F
 
 def test_a_lost_placeholder_is_refused() -> None:
     rewriter = _rewriter("Answer briefly.")
-    (rewrite,) = rewriter.write([_request()], guard=Guard("Answer {question}."))
+    (rewrite,) = rewriter.write([(_request(), Guard("Answer {question}."))])
     assert rewrite.fate is Fate.NAME_LOST
 
 
 def test_an_unparsable_reply_is_counted_not_guessed_at() -> None:
     rewriter = Rewriter(scripted_lm(lambda _: "Here is my idea: sort."), patience=NO_WAITING)
-    (rewrite,) = rewriter.write([_request()], guard=GUARD)
+    (rewrite,) = rewriter.write([(_request(), GUARD)])
     assert rewrite.fate is Fate.UNPARSABLE
     assert rewrite.text == ""
 
@@ -159,7 +159,7 @@ def test_a_request_the_prompt_model_refuses_costs_the_rewrite_not_the_run(
         return {"improved_prompt": "Sort all words."}
 
     rewriter = Rewriter(scripted_lm(reply), patience=NO_WAITING)
-    rewrites = rewriter.write([_request(number=n) for n in (1, 2, 3)], guard=GUARD)
+    rewrites = rewriter.write([(_request(number=n), GUARD) for n in (1, 2, 3)])
     assert [rewrite.fate for rewrite in rewrites] == [Fate.KEPT, Fate.UNANSWERED, Fate.KEPT]
     assert rewrites[1] == Rewrite("", Fate.UNANSWERED, 5)
     assert not Fate.UNANSWERED.usable
@@ -174,7 +174,7 @@ def test_a_second_request_that_is_refused_falls_back_to_clipping() -> None:
         return {"improved_prompt": LONG}
 
     rewriter = Rewriter(scripted_lm(reply), patience=NO_WAITING)
-    assert rewriter.write([_request()], guard=GUARD)[0].fate is Fate.CLIPPED
+    assert rewriter.write([(_request(), GUARD)])[0].fate is Fate.CLIPPED
 
 
 def test_a_prompt_model_that_stays_away_stops_the_run() -> None:
@@ -186,7 +186,7 @@ def test_a_prompt_model_that_stays_away_stops_the_run() -> None:
 
     rewriter = Rewriter(scripted_lm(reply), patience=NO_WAITING)
     with pytest.raises(BackendUnavailable, match="did not answer in 3 tries"):
-        rewriter.write([_request()], guard=GUARD)
+        rewriter.write([(_request(), GUARD)])
     assert len(calls) == NO_WAITING.attempts
 
 
@@ -194,7 +194,7 @@ def test_a_prompt_model_that_stays_away_stops_the_run() -> None:
 def test_rewrites_come_in_the_order_of_the_requests(threads: int) -> None:
     lm = scripted_lm(lambda p: {"improved_prompt": f"{START} {p.fields['variation'].split()[3]}"})
     rewriter = Rewriter(lm, num_threads=threads, patience=NO_WAITING)
-    rewrites = rewriter.write([_request(number=n) for n in range(1, 5)], guard=GUARD)
+    rewrites = rewriter.write([(_request(number=n), GUARD) for n in range(1, 5)])
     assert [rewrite.text for rewrite in rewrites] == [f"{START} {n}" for n in range(1, 5)]
     assert rewriter.ledger.usage.lm_calls == 4
 
