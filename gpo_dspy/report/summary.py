@@ -11,29 +11,35 @@ from rich.text import Text
 
 from gpo_dspy.edits import word_diff
 from gpo_dspy.evaluation.statistics import Estimate
+from gpo_dspy.meta_prompt import show_fields
 from gpo_dspy.result import GPOResult
 
 STYLES = {"insert": "green", "delete": "red strike", "equal": ""}
 
 
 def show_result(result: GPOResult, console: Console | None = None) -> None:
-    """Print the start and the best prompts with their scores and a word diff of the two.
+    """Print the start and the best prompts with their scores, a word diff of the two, and demos.
 
     Args:
         result: ``compiled.detailed_results``.
         console: Where to; default: standard output.
     """
     console = console or Console()
-    best = dict(result.best)
+    best, demos = dict(result.best), dict(result.best_demos)
     for name, start in result.start:
         title = "" if len(result.start) == 1 else f" of {name}"
         console.print(Panel(Text(start), title=f"start prompt{title}", title_align="left"))
         console.print(Panel(Text(best[name]), title=f"best prompt{title}", title_align="left"))
         console.print(Panel(diff_text(start, best[name]), title="word diff", title_align="left"))
+        for demo in demos.get(name, ()):
+            source = "a run that went right" if demo.bootstrapped else "the training set"
+            lines = show_fields("", demo.values())
+            shown = Text("\n".join(line.strip() for line in lines))
+            console.print(Panel(shown, title=f"demo{title}, from {source}", title_align="left"))
     console.print(_scores(result))
     if result.claim is not None:
         console.print(f"[bold]{result.claim}[/bold]", highlight=False)
-    if result.returned != result.best:
+    if (result.returned, result.returned_demos) != (result.best, result.best_demos):
         console.print("The student's own prompt is returned: it did better on the unseen examples.")
     console.print(
         f"{result.metric_calls:,} metric calls; {result.task_usage.lm_calls:,} LM calls of the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import dspy
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from gpo_dspy import GPOResult
+from gpo_dspy.program_state import Demo
 from gpo_dspy.report import diff_text, show_result
 from gpo_dspy.report.progress import Progress
 from gpo_dspy.report.summary import STYLES
@@ -59,6 +61,20 @@ def test_a_result_shows_prompts_scores_and_the_claim(result: GPOResult) -> None:
         "the best of many",
     ):
         assert wanted in shown.getvalue()
+
+
+def test_demos_are_shown_with_where_they_come_from(result: GPOResult) -> None:
+    demos = (
+        Demo(0, '{"question": "1 + 1", "answer": "2"}', bootstrapped=True),
+        Demo(1, '{"question": "3 + 4", "answer": "7"}'),
+    )
+    shown = io.StringIO()
+    with_demos = replace(result, best_demos=(("self", demos),))
+    show_result(with_demos, Console(file=shown, width=300))
+    text = shown.getvalue()
+    assert "from a run that went right" in text.split("question: 1 + 1")[0]
+    assert "from the training set" in text.split("question: 1 + 1")[1].split("question: 3 + 4")[0]
+    assert "The student's own prompt is returned" in text, "the demos are not"
 
 
 @pytest.mark.parametrize("terminal", [True, False])
