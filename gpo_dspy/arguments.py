@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import dspy
@@ -29,7 +30,7 @@ LEAST = {
     "num_threads": 1,
     "seed": 0,
 }
-ABOVE_ZERO = ("max_cost", "max_seconds")
+ABOVE_ZERO = ("max_cost", "max_seconds", "example_timeout")
 OPTIONAL = (
     "auto",
     "memory",
@@ -68,6 +69,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} must be True or False; found {given[name]!r}.")
     _check_storage(given)
     _check_prompt_model(given.get("prompt_model"))
+    _check_executor(given.get("executor"))
     _check_callbacks(given["callbacks"])
     if "auto" in given and "max_metric_calls" in given:
         raise ValueError(
@@ -101,6 +103,15 @@ def _check_prompt_model(prompt_model: Any) -> None:
         raise ValueError(
             f"prompt_model must be a dspy.LM or None; found {type(prompt_model).__name__} "
             f"{prompt_model!r}.{hint}"
+        )
+
+
+def _check_executor(executor: Any) -> None:
+    if executor is not None and not isinstance(executor, Executor):
+        hint = ", not the class" if isinstance(executor, type) else ""
+        raise ValueError(
+            "executor must be a concurrent.futures.Executor, such as ThreadPoolExecutor(16)"
+            f"{hint}; found {executor!r}."
         )
 
 

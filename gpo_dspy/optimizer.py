@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from typing import Any, Literal
 
 import dspy
@@ -88,6 +89,14 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             again before they count: True (the default with a storage), False, or only from
             predictors of the "same_kind" or for the "same_model".
         num_threads: LM calls at the same time; default: DSPy's setting.
+        executor: A ``concurrent.futures.Executor`` that makes the metric calls instead of our
+            threads, at most ``num_threads`` at a time (default: as many as it has workers); the
+            prompt model's requests stay in threads of ours. It is never shut down. To other
+            processes, program, metric, examples and DSPy's settings are pickled. What is global
+            in a process, such as DSPy's cache, is for the executor's ``initializer`` to set up.
+        example_timeout: Seconds that a metric call (program and metric) may take; a longer one
+            gets the failure score and is not made again. Waits for a backend that is away do not
+            count.
         callbacks: Told of the plan, each metric call, each step and the end.
         seed: Decides all that is random here.
         verbose: Shows the plan, a progress bar and the outcome on standard error.
@@ -126,6 +135,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         resume: Resume = True,
         memory: MemoryScope | None = None,
         num_threads: int | None = None,
+        executor: Executor | None = None,
+        example_timeout: float | None = None,
         callbacks: Sequence[Callback] = (),
         seed: int = 0,
         verbose: bool = True,
@@ -150,6 +161,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         self.resume = resume
         self.memory: MemoryScope = storage is not None if memory is None else memory
         self.num_threads = num_threads
+        self.executor = executor
+        self.example_timeout = example_timeout
         self.run_callbacks = tuple(callbacks)  # `callbacks` is what DSPy looks for on itself
         self.verbose = verbose
         self.patience = Patience()

@@ -15,13 +15,17 @@ from gpo_dspy.meta_prompt import shorten, show_fields
 def failures_through(results: Mapping[int, Evaluation], predictor: str) -> list[int]:
     """Return the examples that went wrong; if some of them went through the predictor, those.
 
+    One without a trace, because it took too long or raised early, may have: it is among them.
+
     Args:
         results: What is known of the current program, by example index.
         predictor: The predictor to be rewritten.
     """
     failed = wrong(results)
-    through = [index for index in failed if any(_calls(results[index], predictor))]
-    return through or failed
+    through = {index for index in failed if any(_calls(results[index], predictor))}
+    if not through:
+        return failed
+    return [index for index in failed if index in through or not results[index].trace]
 
 
 def deal(

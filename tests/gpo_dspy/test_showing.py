@@ -34,6 +34,11 @@ def test_only_what_went_through_the_predictor_is_held_against_it() -> None:
     assert failures_through(results, "plan") == [1, 2]
 
 
+def test_a_failure_without_a_trace_may_be_the_predictors() -> None:
+    results = {1: _evaluation(0.0, "plan"), 2: _evaluation(0.0), 3: _evaluation(0.0, "answer")}
+    assert failures_through(results, "plan") == [1, 2]
+
+
 def test_partial_scores_are_failures_up_to_the_mean() -> None:
     results = {i: _evaluation(score, "plan") for i, score in enumerate([0.2, 0.3, 0.8, 0.9, 1.0])}
     assert failures_through(results, "plan") == [0, 1]
