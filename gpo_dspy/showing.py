@@ -67,6 +67,8 @@ def show_example(example: dspy.Example) -> str:
 def show_failure(example: dspy.Example, evaluation: Evaluation, predictor: str) -> str:
     """Write what went wrong on an example, as the given predictor saw it.
 
+    Feedback on the predictor, where the metric gives it, stands in place of that on the program.
+
     Args:
         example: The example.
         evaluation: The result of the current program on it.
@@ -86,8 +88,9 @@ def show_failure(example: dspy.Example, evaluation: Evaluation, predictor: str) 
     else:
         lines += show_fields("Output", outputs)
     lines += show_fields("Expected", example.labels().toDict())
-    if evaluation.feedback:
-        lines.append(f"Feedback: {shorten(evaluation.feedback)}")
+    feedback = dict(evaluation.predictor_feedback).get(predictor) or evaluation.feedback
+    if feedback:
+        lines.append(f"Feedback: {shorten(feedback)}")
     return "\n".join(lines)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError
@@ -15,13 +16,23 @@ from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError
 from gpo_dspy.backend_errors import Patience, is_backend_error
 from gpo_dspy.errors import MetricError
 from gpo_dspy.evaluation.metric import Metric
-from gpo_dspy.evaluation.tracing import FailureLocator, PredictorCall, name_calls
+from gpo_dspy.evaluation.tracing import (
+    DSPyTrace,
+    FailureLocator,
+    PredictorCall,
+    last_calls,
+    name_calls,
+)
 from gpo_dspy.executors import submit_here
 from gpo_dspy.ledger import Ledger, Usage
 from gpo_dspy.parallel import as_completed, no_gate, submitted
 from gpo_dspy.time_limit import Stopwatch, call_within
 
 __all__ = ["Evaluation", "Evaluator", "Job", "Outcome", "PredictorCall", "Runner"]
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 FAILURE_SCORE = 0.0
 UNPARSABLE_REPLY = "(unparsable reply)"
@@ -50,6 +61,8 @@ class Evaluation:
         prediction: What the program returned, or None if it failed.
         trace: The predictor calls, in order.
         usage: What the LM calls of the program and the metric used.
+        predictor_feedback: (predictor name, feedback on its last call) pairs, from a metric that
+            gives such feedback on an example below full score.
     """
 
     score: float
@@ -58,6 +71,7 @@ class Evaluation:
     prediction: Any = None
     trace: tuple[PredictorCall, ...] = field(default=(), repr=False)
     usage: Usage = field(default=Usage(), repr=False)
+    predictor_feedback: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +121,41 @@ class Evaluator:
                 lambda stopwatch: self._evaluate(program, example, stopwatch),
                 self._late,
             )
-        return replace(evaluation, feedback=self.hide(evaluation.feedback), usage=used.usage)
+        return replace(
+            evaluation,
+            feedback=self.hide(evaluation.feedback),
+            predictor_feedback=tuple(
+                (predictor, self.hide(text)) for predictor, text in evaluation.predictor_feedback
+            ),
+            usage=used.usage,
+        )
 
     def _evaluate(
         self, program: dspy.Module, example: dspy.Example, stopwatch: Stopwatch
     ) -> Evaluation:
-        def timed(step: Callable[[], Evaluation]) -> Evaluation:
-            with stopwatch.attempt():
-                return step()
+        def patiently(step: Callable[..., R], *arguments: Any) -> R:
+            def attempt() -> R:
+                with stopwatch.attempt():
+                    return step(*arguments)
+
+            return self.patience.call(attempt)
 
         # Apart, so that a judge LM that is away does not have the program pay again.
-        answered = self.patience.call(partial(timed, partial(run_program, program, example)))
+        answered, trace = patiently(run_program, program, example)
         if answered.outcome is not Outcome.SCORED:
             return answered
-        return self.patience.call(partial(timed, partial(judge, self.metric, example, answered)))
+        judged = patiently(judge, self.metric, example, answered)
+        if not self.metric.wants_predictor or judged.outcome is not Outcome.SCORED:
+            return judged
+        if judged.score >= 1.0:
+            return judged
+        # GEPA's second call. One call for both would do only if the metric were known to answer
+        # alike with and without a predictor's name, and nothing says so.
+        given = (
+            (name, patiently(feedback_on, self.metric, example, judged, trace, name, call))
+            for name, call in last_calls(program, trace).items()
+        )
+        return replace(judged, predictor_feedback=tuple(pair for pair in given if pair[1]))
 
     def _late(self) -> Evaluation:
         reason = f"No answer within {self.example_timeout:g} seconds."
@@ -182,22 +217,25 @@ class Runner:
         return submitted(submit, positions, most=threads, gate=gate)
 
 
-def run_program(program: dspy.Module, example: dspy.Example) -> Evaluation:
+def run_program(program: dspy.Module, example: dspy.Example) -> tuple[Evaluation, DSPyTrace]:
     """Run a program on one example; the score of what it answers is not known yet.
+
+    Returns:
+        The result so far, and DSPy's own trace.
 
     Raises:
         LMError: The backend of the program's LM failed.
     """
-    locator = FailureLocator()
-    with dspy.context(trace=[], callbacks=[*(dspy.settings.callbacks or []), locator]):
+    locator, trace = FailureLocator(), DSPyTrace()
+    with dspy.context(trace=trace, callbacks=[*(dspy.settings.callbacks or []), locator]):
         try:
             prediction = program(**example.inputs())
         except Exception as error:  # user code may raise anything
             if is_backend_error(error):
                 raise
-            return _failed(program, error, name_calls(program, dspy.settings.trace), locator)
-        trace = name_calls(program, dspy.settings.trace)
-    return Evaluation(FAILURE_SCORE, Outcome.SCORED, prediction=prediction, trace=trace)
+            return _failed(program, error, name_calls(program, trace), locator), trace
+    calls = name_calls(program, trace)
+    return Evaluation(FAILURE_SCORE, Outcome.SCORED, prediction=prediction, trace=calls), trace
 
 
 def judge(metric: Metric, example: dspy.Example, answered: Evaluation) -> Evaluation:
@@ -216,6 +254,33 @@ def judge(metric: Metric, example: dspy.Example, answered: Evaluation) -> Evalua
             outcome, reason = Outcome.METRIC_INVALID, str(error)
         return replace(answered, outcome=outcome, feedback=reason)
     return replace(answered, score=judged.score, feedback=judged.feedback)
+
+
+def feedback_on(
+    metric: Metric,
+    example: dspy.Example,
+    judged: Evaluation,
+    trace: DSPyTrace,
+    predictor: str,
+    call: Any,
+) -> str:
+    """Ask a metric for feedback on a predictor's call; empty if it gives none, or raises.
+
+    The example has its score; feedback that fails does not take it away.
+
+    Raises:
+        LMError: The backend of an LM inside the metric failed.
+    """
+    try:
+        return metric.feedback(example, judged.prediction, judged.score, trace, predictor, [call])
+    except Exception as error:  # user code may raise anything
+        if is_backend_error(error):
+            raise
+        logger.warning(
+            "metric %s raised when asked for feedback on the predictor %s: %s: %s",
+            metric.name, predictor, type(error).__name__, error,
+        )  # fmt: skip
+        return ""
 
 
 def _failed(

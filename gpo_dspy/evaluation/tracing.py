@@ -32,6 +32,13 @@ def name_calls(program: dspy.Module, trace: Iterable[Any]) -> tuple[PredictorCal
     )
 
 
+def last_calls(program: dspy.Module, trace: Iterable[Any]) -> dict[str, tuple[Any, Any, Any]]:
+    """Return the last call of each predictor in a DSPy trace, by name, in the program's order."""
+    names = predictor_names(program)
+    last = {names[id(call[0])]: call for call in trace if id(call[0]) in names}
+    return {name: last[name] for name in names.values() if name in last}
+
+
 def predictor_names(program: dspy.Module) -> dict[int, str]:
     """Return the names of a program's predictors by the ``id`` of the object."""
     return {id(predictor): name for name, predictor in program.named_predictors()}

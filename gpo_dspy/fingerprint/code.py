@@ -40,13 +40,7 @@ def _(value: types.FunctionType, to: Describer) -> Any:
     def description() -> Any:
         followed = to.follows(value.__module__)
         body = describe_code(value.__code__) if followed else name_of(value)
-        return [
-            "function",
-            body,
-            to(value.__defaults__),
-            to(value.__kwdefaults__),
-            *_uses(value, to),
-        ]
+        return ["function", body, to(value.__defaults__), to(value.__kwdefaults__), *_uses(value, to)]
 
     return to.once(value, description)
 

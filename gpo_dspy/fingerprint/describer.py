@@ -160,10 +160,7 @@ def attributes_of(value: Any) -> list[tuple[str, Any]]:
     slots = (vars(cls).get("__slots__", ()) for cls in type(value).__mro__)
     names = (name for slot in slots for name in ([slot] if isinstance(slot, str) else slot))
     kept = [name for name in names if not name.startswith("__") and hasattr(value, name)]
-    return [
-        *((name, getattr(value, name)) for name in kept),
-        *getattr(value, "__dict__", {}).items(),
-    ]
+    return [*((name, getattr(value, name)) for name in kept), *getattr(value, "__dict__", {}).items()]
 
 
 def name_of(thing: Any) -> str:

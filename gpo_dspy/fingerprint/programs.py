@@ -63,9 +63,7 @@ def predictors(program: dspy.Module, *, instructions: bool = False) -> Any:
         [
             path,
             describe_signature(
-                predictor.signature,
-                to,
-                instructions=instructions or id(predictor) not in optimizable,
+                predictor.signature, to, instructions=instructions or id(predictor) not in optimizable
             ),
             to.mapping((k, v) for k, v in predictor.config.items() if not is_secret_setting(k)),
             to(predictor.fields),

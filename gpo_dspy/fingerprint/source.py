@@ -80,9 +80,7 @@ def class_tree(cls: type) -> ast.ClassDef | None:
         if inside:
             return inside[-1]
     try:
-        lines = linecache.getlines(
-            inspect.getsourcefile(cls) or "", vars(sys.modules[cls.__module__])
-        )
+        lines = linecache.getlines(inspect.getsourcefile(cls) or "", vars(sys.modules[cls.__module__]))
     except (TypeError, KeyError):
         return None
     found = _classes("".join(lines), cls.__qualname__)

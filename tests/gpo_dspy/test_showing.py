@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import dspy
 from hypothesis import given
@@ -86,6 +87,15 @@ def test_a_failure_shows_what_this_predictor_saw_said_and_should_have_led_to() -
         "Expected answer: 4",
         "Feedback: off by one",
     ]
+
+
+def test_feedback_on_the_predictor_stands_in_place_of_that_on_the_program() -> None:
+    evaluation = replace(
+        _evaluation(0.0, "plan", "answer", feedback="wrong"),
+        predictor_feedback=(("plan", "too short"), ("other", "fine")),
+    )
+    assert show_failure(EXAMPLE, evaluation, "plan").endswith("\nFeedback: too short")
+    assert show_failure(EXAMPLE, evaluation, "answer").endswith("\nFeedback: wrong")
 
 
 def test_of_several_calls_the_last_is_shown() -> None:
