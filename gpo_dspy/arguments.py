@@ -64,7 +64,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         number = given.get(name, 1.0)
         if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
             raise ValueError(f"{name} must be a number above 0; found {number!r}.")
-    for name in ("holdout", "verbose"):
+    for name in ("allow_examples", "holdout", "verbose"):
         if not isinstance(given[name], bool):
             raise ValueError(f"{name} must be True or False; found {given[name]!r}.")
     _check_storage(given)

@@ -17,6 +17,7 @@ from gpo_dspy.budget import Limits
 from gpo_dspy.callbacks import Callback
 from gpo_dspy.direction import Direction, Relevance, as_direction
 from gpo_dspy.evaluation.metric import Metric
+from gpo_dspy.languages import language_name
 from gpo_dspy.plan import Auto, EvaluationMode
 from gpo_dspy.rewriter import OnExcess, Style
 from gpo_dspy.schedule import Cosine, Schedule, as_schedule
@@ -66,6 +67,10 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         on_excess: A rewrite over the word budget is sent back once; still over, it is clipped
             ("clip") or dropped ("drop"). "accept" takes every length, as the paper does.
         failures: Failures of the current prompt shown with each request; 0 shows none.
+        language: Language of the rewrites, by English name ("German") or ISO 639-1 code ("de");
+            default: that of each predictor's own instruction. A rewrite that is clearly in another
+            one is refused.
+        allow_examples: Whether rewrites may copy passages of examples, or give their answers.
         task_examples: Training examples shown with each request; 0 shows none.
         batch_size: Training examples of a step that ``task_examples`` are drawn from.
         evaluation: "race" scores candidates on growing blocks of training and validation
@@ -124,6 +129,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         rewrite: Style = "generate",
         on_excess: OnExcess = "clip",
         failures: int = 3,
+        language: str | None = None,
+        allow_examples: bool = False,
         task_examples: int = 2,
         batch_size: int = 8,
         evaluation: EvaluationMode = "race",
@@ -177,6 +184,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             task_examples=task_examples,
             batch_size=batch_size,
             seed=seed,
+            language=None if language is None else language_name(language),
+            allow_examples=allow_examples,
         )
 
     @classmethod

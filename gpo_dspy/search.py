@@ -18,9 +18,10 @@ from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.strata import right
 from gpo_dspy.evaluation.verify import verify_first, verify_rewrites
-from gpo_dspy.guards import Guard
+from gpo_dspy.guards import make_guards
+from gpo_dspy.meta_prompt import rules
 from gpo_dspy.plan import Plan
-from gpo_dspy.program import Instructions, replace_instruction, tool_names
+from gpo_dspy.program import Instructions, replace_instruction
 from gpo_dspy.rewriter import Rewriter
 from gpo_dspy.settings import Settings
 from gpo_dspy.showing import failures_through
@@ -75,7 +76,13 @@ class Search:
         self.rewriter = rewriter
         self.trajectories = trajectories
         self.plan = plan
-        self.guards = {name: Guard(text, tool_names(student, name)) for name, text in instructions}
+        self.guards = make_guards(
+            student,
+            instructions,
+            data.examples,
+            language=settings.language,
+            allow_examples=settings.allow_examples,
+        )
         self.settings = settings
         self.meter = meter
         self.asking = Asking(
@@ -86,6 +93,7 @@ class Search:
             settings.task_examples,
             settings.batch_size,
             settings.seed,
+            rules(settings.language, allow_examples=settings.allow_examples),
         )
         self.pool = data.validation
         if settings.evaluation == "race":

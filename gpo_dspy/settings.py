@@ -24,6 +24,8 @@ class Settings:
     task_examples: int
     batch_size: int
     seed: int
+    language: str | None = None
+    allow_examples: bool = False
 
     @property
     def blocks(self) -> tuple[int, ...] | None:
