@@ -136,7 +136,7 @@ def postgresql(url: str | None) -> Iterator[str | None]:
         server.communicate()
 
 
-def stress(url: str, seconds: float, kill_every: float | None) -> list[str]:
+def stress(url: str, seconds: float, kill_every: int | None) -> list[str]:
     """Let eight processes evaluate the same keys, and return a row of the table."""
     kills = [] if kill_every is None else ["--kill-every", str(kill_every)]
     command = [sys.executable, "writers.py", url, "--writers", "8", "--seconds", str(seconds)]
@@ -179,7 +179,7 @@ def main() -> None:
     def rows(url: str) -> None:
         if given.stress:
             table.add_row(*stress(url, given.stress, None))
-            table.add_row(*stress(url, given.stress, 1.0))
+            table.add_row(*stress(url, given.stress, 200))
         else:
             table.add_row(*measure(url, given.task, given.calls, given.threads))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import dspy
@@ -31,7 +32,7 @@ LEAST = {
     "num_threads": 1,
     "seed": 0,
 }
-ABOVE_ZERO = ("max_cost", "max_seconds")
+ABOVE_ZERO = ("max_cost", "max_seconds", "example_timeout")
 OPTIONAL = (
     "auto",
     "memory",
@@ -65,11 +66,12 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         number = given.get(name, 1.0)
         if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
             raise ValueError(f"{name} must be a number above 0; found {number!r}.")
-    for name in ("holdout", "verbose"):
+    for name in ("allow_examples", "holdout", "verbose"):
         if not isinstance(given[name], bool):
             raise ValueError(f"{name} must be True or False; found {given[name]!r}.")
     _check_storage(given)
     _check_prompt_model(given.get("prompt_model"))
+    _check_executor(given.get("executor"))
     _check_callbacks(given["callbacks"])
     if "auto" in given and "max_metric_calls" in given:
         raise ValueError(
@@ -103,6 +105,15 @@ def _check_prompt_model(prompt_model: Any) -> None:
         raise ValueError(
             f"prompt_model must be a dspy.LM or None; found {type(prompt_model).__name__} "
             f"{prompt_model!r}.{hint}"
+        )
+
+
+def _check_executor(executor: Any) -> None:
+    if executor is not None and not isinstance(executor, Executor):
+        hint = ", not the class" if isinstance(executor, type) else ""
+        raise ValueError(
+            "executor must be a concurrent.futures.Executor, such as ThreadPoolExecutor(16)"
+            f"{hint}; found {executor!r}."
         )
 
 

@@ -10,7 +10,7 @@ import dspy
 
 from gpo_dspy.data import Data
 from gpo_dspy.evaluation.runner import Evaluation
-from gpo_dspy.meta_prompt import MetaPrompt
+from gpo_dspy.meta_prompt import RULES, MetaPrompt
 from gpo_dspy.program import describe_predictor
 from gpo_dspy.showing import deal, failures_through, show_example, show_failure
 from gpo_dspy.state import ScoredPrompt
@@ -35,6 +35,7 @@ class Asking:
     task_examples: int
     batch_size: int
     seed: int
+    rules: tuple[str, ...] = RULES
 
     def requests(
         self,
@@ -75,6 +76,7 @@ class Asking:
                         ),
                         words=words,
                         variation=(number, count),
+                        rules=self.rules,
                     ),
                     tuple(share),
                 )

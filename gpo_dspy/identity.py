@@ -32,7 +32,17 @@ if TYPE_CHECKING:
     from gpo_dspy.optimizer import GPO
 
 NOT_SETTINGS = frozenset(
-    {"metric", "prompt_model", "num_threads", "callbacks", "verbose", "storage", "study", "resume"}
+    {
+        "metric",
+        "prompt_model",
+        "num_threads",
+        "executor",
+        "callbacks",
+        "verbose",
+        "storage",
+        "study",
+        "resume",
+    }
 )
 """Arguments of GPO that change nothing in what a run does, or have a fingerprint of their own."""
 

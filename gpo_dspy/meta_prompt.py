@@ -13,12 +13,28 @@ from gpo_dspy.state import ScoredPrompt
 LONGEST_VALUE = 1_500
 """Characters of one field value that are shown; the middle of longer ones is left out."""
 
-RULES = (
-    "Write general instructions: do not copy or answer the examples.",
-    "Keep every placeholder in braces, and the names of the fields.",
-    "Write in the language of the current prompt.",
-    "Give only the prompt: no preamble, no quotation marks, no field markers.",
-)
+
+def rules(language: str | None = None, *, allow_examples: bool = False) -> tuple[str, ...]:
+    """Return the rules for a new prompt.
+
+    Args:
+        language: English name of the language to write in; None is that of the current prompt.
+        allow_examples: Whether examples may be copied.
+    """
+    return (
+        "Write general instructions"
+        + (
+            "; an example may be quoted."
+            if allow_examples
+            else ": do not copy or answer the examples."
+        ),
+        "Keep every placeholder in braces, and the names of the fields.",
+        f"Write in {language}." if language else "Write in the language of the current prompt.",
+        "Give only the prompt: no preamble, no quotation marks, no field markers.",
+    )
+
+
+RULES = rules()
 
 
 class GeneratePrompt(dspy.Signature):  # type: ignore[misc]  # DSPy has no types
@@ -71,6 +87,7 @@ class MetaPrompt:
         variation: (number, of how many): makes the requests of one step differ, so that each
             gets an answer of its own from any model at any temperature, cached or not.
         too_long: (rewrite, words it changed) if an earlier answer went over the budget.
+        rules: What the new prompt must keep to.
     """
 
     task_description: str
@@ -81,6 +98,7 @@ class MetaPrompt:
     words: int
     variation: tuple[int, int]
     too_long: tuple[str, int] | None = None
+    rules: tuple[str, ...] = RULES
 
     def sent_back(self, text: str, words_changed: int) -> MetaPrompt:
         """Return the same request with an answer that changed too many words held against it."""
@@ -101,7 +119,7 @@ class MetaPrompt:
             "task_examples": _numbered("Example", self.examples),
             "failures": _numbered("Failure", self.failures),
             "word_budget": f"Change at most {self.words} words of the current prompt.",
-            "rules": "\n".join(f"- {rule}" for rule in RULES),
+            "rules": "\n".join(f"- {rule}" for rule in self.rules),
             "too_long": "",
             "variation": "",
         }

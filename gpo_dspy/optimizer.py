@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from typing import Any, Literal
 
 import dspy
@@ -16,6 +17,7 @@ from gpo_dspy.budget import Limits
 from gpo_dspy.callbacks import Callback
 from gpo_dspy.direction import Direction, Relevance, as_direction
 from gpo_dspy.evaluation.metric import Metric
+from gpo_dspy.languages import language_name
 from gpo_dspy.plan import Auto, EvaluationMode
 from gpo_dspy.rewriter import OnExcess, Style
 from gpo_dspy.schedule import Cosine, Schedule, as_schedule
@@ -66,6 +68,10 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         on_excess: A rewrite over the word budget is sent back once; still over, it is clipped
             ("clip") or dropped ("drop"). "accept" takes every length, as the paper does.
         failures: Failures of the current prompt shown with each request; 0 shows none.
+        language: Language of the rewrites, by English name ("German") or ISO 639-1 code ("de");
+            default: that of each predictor's own instruction. A rewrite that is clearly in another
+            one is refused.
+        allow_examples: Whether rewrites may copy passages of examples, or give their answers.
         task_examples: Training examples shown with each request; 0 shows none.
         batch_size: Training examples of a step that ``task_examples`` are drawn from.
         max_bootstrapped_demos: Few-shot demos of a predictor that are made of runs on training
@@ -97,6 +103,14 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             again before they count: True (the default with a storage), False, or only from
             predictors of the "same_kind" or for the "same_model".
         num_threads: LM calls at the same time; default: DSPy's setting.
+        executor: A ``concurrent.futures.Executor`` that makes the metric calls instead of our
+            threads, at most ``num_threads`` at a time (default: as many as it has workers); the
+            prompt model's requests stay in threads of ours. It is never shut down. To other
+            processes, program, metric, examples and DSPy's settings are pickled. What is global
+            in a process, such as DSPy's cache, is for the executor's ``initializer`` to set up.
+        example_timeout: Seconds that a metric call (program and metric) may take; a longer one
+            gets the failure score and is not made again. Waits for a backend that is away do not
+            count.
         callbacks: Told of the plan, each metric call, each step and the end.
         seed: Decides all that is random here.
         verbose: Shows the plan, a progress bar and the outcome on standard error.
@@ -124,6 +138,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         rewrite: Style = "generate",
         on_excess: OnExcess = "clip",
         failures: int = 3,
+        language: str | None = None,
+        allow_examples: bool = False,
         task_examples: int = 2,
         batch_size: int = 8,
         selector: str | Callable[..., Any] = "effect",
@@ -138,6 +154,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         resume: Resume = True,
         memory: MemoryScope | None = None,
         num_threads: int | None = None,
+        executor: Executor | None = None,
+        example_timeout: float | None = None,
         callbacks: Sequence[Callback] = (),
         seed: int = 0,
         verbose: bool = True,
@@ -162,6 +180,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         self.resume = resume
         self.memory: MemoryScope = storage is not None if memory is None else memory
         self.num_threads = num_threads
+        self.executor = executor
+        self.example_timeout = example_timeout
         self.run_callbacks = tuple(callbacks)  # `callbacks` is what DSPy looks for on itself
         self.verbose = verbose
         self.patience = Patience()
@@ -179,6 +199,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             selector=as_selector(selector, seed),
             max_bootstrapped_demos=max_bootstrapped_demos,
             max_labeled_demos=max_labeled_demos,
+            language=None if language is None else language_name(language),
+            allow_examples=allow_examples,
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Map a function over items in threads, with DSPy's context carried along."""
+"""Make calls at the same time, in threads or in an executor, with DSPy's context carried along."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import math
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -19,9 +21,20 @@ LOOK_UP = 0.2
 LINGER = 30.0
 """Seconds that an error waits at most for the calls under way: they are paid for."""
 
+Finished = tuple[int, R | None, BaseException | None]
+"""Position of a call, and its result or its error."""
+
+
+def no_gate() -> None:
+    """Let every call pass."""
+
 
 def as_completed(
-    function: Callable[[T], R], items: Sequence[T], *, num_threads: int
+    function: Callable[[T], R],
+    items: Sequence[T],
+    *,
+    num_threads: int,
+    gate: Callable[[], None] = no_gate,
 ) -> Iterator[tuple[int, R]]:
     """Yield (position, ``function(item)``) as the calls finish, whatever their order.
 
@@ -33,19 +46,29 @@ def as_completed(
         function: Called in worker threads, or in this one if there is no use for several.
         items: The arguments.
         num_threads: Calls that run at the same time.
+        gate: Called before each call, in its thread; stops it by raising.
     """
     if num_threads == 1 or len(items) <= 1:  # stays in the calling thread: easy to debug
-        yield from enumerate(map(function, items))
+        for position, item in enumerate(items):
+            gate()
+            yield position, function(item)
         return
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[int, R | None, BaseException | None]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[Finished[R]] = queue.SimpleQueue()
 
     def work() -> None:
-        while (position := _next(todo)) is not None:
+        while (position := next_of(todo)) is not None:
             try:
+                gate()
                 done.put((position, function(items[position]), None))
             except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
                 done.put((position, None, error))
+
+    def drop() -> int:
+        dropped = 0
+        while next_of(todo) is not None:
+            dropped += 1
+        return dropped
 
     for position in range(len(items)):
         todo.put(position)
@@ -53,24 +76,64 @@ def as_completed(
         context = contextvars.copy_context()
         name = f"gpo-{number}"
         threading.Thread(target=context.run, args=(work,), name=name, daemon=True).start()
-    left, failure, until = len(items), None, math.inf
-    try:
-        while left and (time.monotonic() < until or not done.empty()):
-            finished = _next(done, LOOK_UP)
-            if finished is None:
-                continue
-            left -= 1
-            position, result, error = finished
-            if error is None:
-                yield position, result  # type: ignore[misc]  # without an error there is a result
-            elif failure is None:
-                failure = error
-                until = time.monotonic() + (LINGER if isinstance(error, Exception) else 0.0)
-                left -= _drop(todo)
-    finally:
-        _drop(todo)
-    if failure is not None:
-        raise failure
+    yield from _deliver(done, len(items), drop)
+
+
+def submitted(
+    submit: Callable[[T], Future[R]],
+    items: Sequence[T],
+    *,
+    most: int,
+    gate: Callable[[], None] = no_gate,
+) -> Iterator[tuple[int, R]]:
+    """Yield (position, result) of the calls that ``submit`` begins elsewhere, as they finish.
+
+    Errors are raised as by :func:`as_completed`; what was submitted and has not begun is then
+    cancelled. The executor behind ``submit`` is left as it is.
+
+    Args:
+        submit: Begins a call.
+        items: The arguments.
+        most: Calls under way at the same time.
+        gate: Called in this thread before each submission; stops it by raising.
+    """
+    todo = deque(range(len(items)))
+    done: queue.SimpleQueue[Finished[R]] = queue.SimpleQueue()
+    under_way: dict[int, Future[R]] = {}
+    closed = dropping = False
+
+    def finish(position: int, future: Future[R]) -> None:
+        if not future.cancelled():
+            error = future.exception()
+            done.put((position, None if error else future.result(), error))
+        elif not dropping:  # somebody else's doing: the executor was shut down
+            done.put((position, None, CancelledError("executor: it dropped a call")))
+
+    def refill(finished: int | None) -> None:
+        nonlocal closed
+        if finished is not None:
+            under_way.pop(finished, None)
+        while todo and len(under_way) < most and not closed:
+            position = todo.popleft()
+            try:
+                gate()
+                under_way[position] = future = submit(items[position])
+            except Exception as error:  # noqa: BLE001 - counts as the error of this call
+                closed = True
+                done.put((position, None, error))
+                return
+            future.add_done_callback(lambda future, position=position: finish(position, future))  # type: ignore[misc]
+
+    def drop() -> int:
+        nonlocal dropping
+        dropping = True
+        dropped = len(todo) + sum(future.cancel() for future in under_way.values())
+        todo.clear()
+        under_way.clear()
+        return dropped
+
+    refill(None)
+    yield from _deliver(done, len(items), drop, refill)
 
 
 def ordered_map(function: Callable[[T], R], items: Sequence[T], *, num_threads: int) -> list[R]:
@@ -79,7 +142,7 @@ def ordered_map(function: Callable[[T], R], items: Sequence[T], *, num_threads: 
     return [results[position] for position in range(len(items))]
 
 
-def _next(waiting: queue.SimpleQueue[T], seconds: float = 0.0) -> T | None:
+def next_of(waiting: queue.SimpleQueue[T], seconds: float = 0.0) -> T | None:
     """Return what comes out of a queue within some seconds, or None."""
     try:
         return waiting.get(block=seconds > 0, timeout=seconds or None)
@@ -87,9 +150,37 @@ def _next(waiting: queue.SimpleQueue[T], seconds: float = 0.0) -> T | None:
         return None
 
 
-def _drop(todo: queue.SimpleQueue[int]) -> int:
-    """Empty a queue and return how many were in it."""
-    dropped = 0
-    while _next(todo) is not None:
-        dropped += 1
-    return dropped
+def _deliver(
+    done: queue.SimpleQueue[Finished[R]],
+    left: int,
+    drop: Callable[[], int],
+    refill: Callable[[int], None] | None = None,
+) -> Iterator[tuple[int, R]]:
+    """Yield what comes out of ``done``; raise the first error when no call is under way.
+
+    Args:
+        done: Where the calls put what came of them.
+        left: How many there are.
+        drop: Keeps back the calls that have not begun, and returns how many.
+        refill: Told which call has finished, so that another can begin.
+    """
+    failure, until = None, math.inf
+    try:
+        while left and (time.monotonic() < until or not done.empty()):
+            finished = next_of(done, LOOK_UP)
+            if finished is None:
+                continue
+            left -= 1
+            position, result, error = finished
+            if error is None:
+                if failure is None and refill is not None:
+                    refill(position)
+                yield position, result  # type: ignore[misc]  # without an error there is a result
+            elif failure is None:
+                failure = error
+                until = time.monotonic() + (LINGER if isinstance(error, Exception) else 0.0)
+                left -= drop()
+    finally:
+        drop()
+    if failure is not None:
+        raise failure

@@ -113,7 +113,7 @@ class Rewriter:
         """Decide the fate of an answer; one over the budget is for now dropped."""
         if isinstance(text, Fate):
             return Rewrite("", text, request.words)
-        refused = guard.refuse(text)
+        refused = guard.refuse(text, request.current.text)
         if refused is Fate.TOO_LONG:  # not worth an alignment of tens of thousands of words
             return Rewrite(text[: guard.length_limit], refused, request.words)
         changed = words_changed(request.current.text, text)

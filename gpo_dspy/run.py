@@ -17,6 +17,7 @@ from gpo_dspy.errors import BackendUnavailable
 from gpo_dspy.evaluation.runner import Runner
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.statistics import mean_estimate, paired_difference
+from gpo_dspy.executors import places
 from gpo_dspy.journal import Journal
 from gpo_dspy.ledger import Ledger, Usage
 from gpo_dspy.loop import optimize
@@ -77,11 +78,13 @@ class Run:
             self._data.examples,
             Runner(
                 optimizer.metric,
-                threads,
+                optimizer.num_threads or places(optimizer.executor) or threads,
                 patience,
                 self._meter.gate,
                 self._task_ledger,
                 secrets.hide,
+                optimizer.executor,
+                optimizer.example_timeout,
             ),
             self._plan.max_metric_calls,
             self._journal,

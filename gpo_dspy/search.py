@@ -20,9 +20,9 @@ from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.strata import right, wrong
 from gpo_dspy.evaluation.verify import verify_first, verify_rewrites
-from gpo_dspy.guards import Guard
+from gpo_dspy.guards import make_guards
+from gpo_dspy.meta_prompt import rules
 from gpo_dspy.plan import Plan
-from gpo_dspy.program import tool_names
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.rewriter import Rewriter
 from gpo_dspy.selector import chosen
@@ -91,9 +91,13 @@ class Search:
         self.rewriter = rewriter
         self.trajectories = trajectories
         self.plan = plan
-        self.guards = {
-            name: Guard(text, tool_names(student, name)) for name, text in start.instructions
-        }
+        self.guards = make_guards(
+            student,
+            start.instructions,
+            data.examples,
+            language=settings.language,
+            allow_examples=settings.allow_examples,
+        )
         self.settings = settings
         self.meter = meter
         self.asking = Asking(
@@ -104,6 +108,7 @@ class Search:
             settings.task_examples,
             settings.batch_size,
             settings.seed,
+            rules(settings.language, allow_examples=settings.allow_examples),
         )
         self.demos = DemoSource(
             student,

@@ -28,6 +28,8 @@ class Settings:
     selector: Selector
     max_bootstrapped_demos: int = 0
     max_labeled_demos: int = 0
+    language: str | None = None
+    allow_examples: bool = False
 
     @property
     def blocks(self) -> tuple[int, ...] | None:

@@ -15,13 +15,17 @@ from gpo_dspy.meta_prompt import shorten, show_fields
 def failures_through(results: Mapping[int, Evaluation], predictors: Iterable[str]) -> list[int]:
     """Return the examples that went wrong; if some went through one of the predictors, those.
 
+    One without a trace, because it took too long or raised early, may have: it is among them.
+
     Args:
         results: What is known of the current program, by example index.
         predictors: The predictors to be rewritten.
     """
     failed, names = wrong(results), list(predictors)
-    through = [i for i in failed if any(any(_calls(results[i], name)) for name in names)]
-    return through or failed
+    through = {i for i in failed if any(any(_calls(results[i], name)) for name in names)}
+    if not through:
+        return failed
+    return [index for index in failed if index in through or not results[index].trace]
 
 
 def failing_shares(
@@ -81,6 +85,8 @@ def show_example(example: dspy.Example) -> str:
 def show_failure(example: dspy.Example, evaluation: Evaluation, predictor: str) -> str:
     """Write what went wrong on an example, as the given predictor saw it.
 
+    Feedback on the predictor, where the metric gives it, stands in place of that on the program.
+
     Args:
         example: The example.
         evaluation: The result of the current program on it.
@@ -100,8 +106,9 @@ def show_failure(example: dspy.Example, evaluation: Evaluation, predictor: str) 
     else:
         lines += show_fields("Output", outputs)
     lines += show_fields("Expected", example.labels().toDict())
-    if evaluation.feedback:
-        lines.append(f"Feedback: {shorten(evaluation.feedback)}")
+    feedback = dict(evaluation.predictor_feedback).get(predictor) or evaluation.feedback
+    if feedback:
+        lines.append(f"Feedback: {shorten(feedback)}")
     return "\n".join(lines)
 
 

@@ -45,7 +45,13 @@ class Fate(enum.Enum):
     EMPTY = "empty, or without a word"
     TOO_LONG = "longer than an instruction may be"
     MARKER = "contains a field marker of the chat format"
-    NAME_LOST = "lost a placeholder or a tool's name of the student's own instruction"
+    NAME_LOST = (
+        "lost a placeholder or a tool's name, or a field's, of the student's own instruction"
+    )
+    FORMAT_LOST = "lost a mark of the output format that the student's own instruction asks for"
+    EXAMPLE_COPIED = "copies a passage of an example"
+    ANSWER_GIVEN = "gives away the answer of an example"
+    OTHER_LANGUAGE = "not in the language asked for, or of the student's own instruction"
     UNANSWERED = "the prompt model refused the request"
     UNPARSABLE = "the prompt model's reply could not be parsed"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import dspy
 
 from gpo_dspy.errors import MetricError
+from gpo_dspy.evaluation.tracing import DSPyTrace
+
+logger = logging.getLogger(__name__)
 
 CONTRACT = (
     "A metric takes (example, prediction, trace=None) and returns a bool, a number in [0, 1], "
@@ -31,6 +35,12 @@ class Metric:
     Metrics of two, three or more arguments are understood; those beyond the third are GEPA's
     ``pred_name`` and ``pred_trace``, and are None while whole programs are scored.
 
+    Attributes:
+        function: The user's metric.
+        name: What it is called in errors.
+        wants_predictor: Whether it takes GEPA's arguments, so that it can be asked for feedback
+            on one predictor.
+
     Raises:
         ValueError: ``function`` is not callable, or needs arguments that nobody passes.
     """
@@ -41,6 +51,8 @@ class Metric:
         self.function = function
         self.name = getattr(function, "__qualname__", type(function).__qualname__)
         self._extra = _extra_arguments(function)
+        self.wants_predictor = _wants_predictor(function)
+        self._warned = False
 
     def __call__(self, example: dspy.Example, prediction: Any) -> Judgement:
         """Judge a prediction.
@@ -50,6 +62,40 @@ class Metric:
             Exception: Whatever the user's function raises.
         """
         return judgement(self.function(example, prediction, *self._extra), self.name)
+
+    def feedback(
+        self,
+        example: dspy.Example,
+        prediction: Any,
+        score: float,
+        trace: DSPyTrace,
+        pred_name: str,
+        pred_trace: DSPyTrace,
+    ) -> str:
+        """Ask for feedback on one predictor, as GEPA does; empty if there is none.
+
+        A score that comes with it is ignored: the example has its score already.
+
+        Args:
+            example: The example.
+            prediction: What the whole program returned.
+            score: What the metric gave for it.
+            trace: Every predictor call of the program.
+            pred_name: The predictor.
+            pred_trace: Its call.
+
+        Raises:
+            Exception: Whatever the user's function raises.
+        """
+        value = self.function(example, prediction, trace, pred_name, pred_trace)
+        given = getattr(value, "score", value)
+        if not self._warned and given != score:
+            self._warned = True
+            logger.warning(
+                "metric %s gave %s for the program and %r when asked for feedback on its predictor "
+                "%s; only the score of the program counts.", self.name, score, given, pred_name,
+            )  # fmt: skip
+        return str(getattr(value, "feedback", None) or "")
 
 
 def judgement(value: Any, name: str = "metric") -> Judgement:
@@ -96,3 +142,15 @@ def _extra_arguments(function: Callable[..., Any]) -> tuple[None, ...]:
         )
     required = [p for p in positional if p.default is p.empty]
     return (None,) * max(len(required) - 2, min(len(positional) - 2, 1))
+
+
+def _wants_predictor(function: Callable[..., Any]) -> bool:
+    """Tell a metric in GEPA's form from one with options of its own after the third argument."""
+    try:
+        parameters = [*inspect.signature(function).parameters.values()]
+    except (TypeError, ValueError):  # builtins and C extensions tell no signature
+        return False
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    named = [p.name for p in positional[3:5]] == ["pred_name", "pred_trace"]
+    required = len(positional) > 4 and all(p.default is p.empty for p in positional[3:5])
+    return (named or required) and all(p.default is not p.empty for p in positional[5:])

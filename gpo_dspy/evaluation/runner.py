@@ -1,21 +1,38 @@
-"""Run programs on examples in threads: one metric call per job, results in job order."""
+"""Run programs on examples in parallel: one metric call per job, results in job order."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import dspy
-from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError
 
 from gpo_dspy.backend_errors import Patience, is_backend_error
 from gpo_dspy.errors import MetricError
 from gpo_dspy.evaluation.metric import Metric
+from gpo_dspy.evaluation.tracing import (
+    DSPyTrace,
+    FailureLocator,
+    PredictorCall,
+    last_calls,
+    name_calls,
+)
+from gpo_dspy.executors import submit_here
 from gpo_dspy.ledger import Ledger, Usage
-from gpo_dspy.parallel import as_completed
+from gpo_dspy.parallel import as_completed, no_gate, submitted
+from gpo_dspy.time_limit import Stopwatch, call_within
+
+__all__ = ["Evaluation", "Evaluator", "Job", "Outcome", "PredictorCall", "Runner"]
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 FAILURE_SCORE = 0.0
 UNPARSABLE_REPLY = "(unparsable reply)"
@@ -30,15 +47,7 @@ class Outcome(enum.Enum):
     PROGRAM_ERROR = "program raised, failure score"
     METRIC_ERROR = "metric raised, failure score"
     METRIC_INVALID = "metric gave no score in [0, 1], failure score"
-
-
-@dataclass(frozen=True, slots=True)
-class PredictorCall:
-    """What one predictor got and gave while a program ran."""
-
-    predictor: str
-    inputs: dict[str, Any]
-    outputs: dict[str, Any]
+    TIMED_OUT = "took longer than example_timeout, failure score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,8 @@ class Evaluation:
         prediction: What the program returned, or None if it failed.
         trace: The predictor calls, in order.
         usage: What the LM calls of the program and the metric used.
+        predictor_feedback: (predictor name, feedback on its last call) pairs, from a metric that
+            gives such feedback on an example below full score.
     """
 
     score: float
@@ -60,6 +71,7 @@ class Evaluation:
     prediction: Any = None
     trace: tuple[PredictorCall, ...] = field(default=(), repr=False)
     usage: Usage = field(default=Usage(), repr=False)
+    predictor_feedback: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +83,88 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Runner:
-    """Evaluates jobs in parallel, and never guesses whose fault a failure is.
+class Evaluator:
+    """Makes one metric call, and never guesses whose fault a failure is.
 
-    A wrong answer scores what the metric says. An answer that cannot be parsed, or a program
-    that raises, is the prompt's fault: failure score, with the reason as feedback. A backend
-    that does not answer is nobody's fault: the job waits, and in the end the run stops.
+    A wrong answer scores what the metric says. An answer that cannot be parsed, a program that
+    raises, or one that takes too long is the prompt's fault: failure score, with the reason as
+    feedback. A backend that does not answer is nobody's fault: the call waits, and in the end the
+    run stops.
+
+    Attributes:
+        metric: The user's metric.
+        patience: How long a call waits for its backend.
+        example_timeout: Seconds that program and metric may take together; waits for a backend
+            that is away do not count. None is no limit.
+        hide: Takes keys out of feedback, which the prompt model reads.
+    """
+
+    metric: Metric
+    patience: Patience = Patience()
+    example_timeout: float | None = None
+    hide: Callable[[str], str] = str
+
+    def __call__(self, program: dspy.Module, example: dspy.Example, ledger: Ledger) -> Evaluation:
+        """Run a program on an example and judge what it answers.
+
+        Args:
+            program: The program.
+            example: The example.
+            ledger: Counts the LM calls, those too that end after the time is up.
+
+        Raises:
+            BackendUnavailable: A backend refused, or stayed away too long.
+        """
+        with ledger.watch() as used:
+            evaluation = call_within(
+                self.example_timeout,
+                lambda stopwatch: self._evaluate(program, example, stopwatch),
+                self._late,
+            )
+        return replace(
+            evaluation,
+            feedback=self.hide(evaluation.feedback),
+            predictor_feedback=tuple(
+                (predictor, self.hide(text)) for predictor, text in evaluation.predictor_feedback
+            ),
+            usage=used.usage,
+        )
+
+    def _evaluate(
+        self, program: dspy.Module, example: dspy.Example, stopwatch: Stopwatch
+    ) -> Evaluation:
+        def patiently(step: Callable[..., R], *arguments: Any) -> R:
+            def attempt() -> R:
+                with stopwatch.attempt():
+                    return step(*arguments)
+
+            return self.patience.call(attempt)
+
+        # Apart, so that a judge LM that is away does not have the program pay again.
+        answered, trace = patiently(run_program, program, example)
+        if answered.outcome is not Outcome.SCORED:
+            return answered
+        judged = patiently(judge, self.metric, example, answered)
+        if not self.metric.wants_predictor or judged.outcome is not Outcome.SCORED:
+            return judged
+        if judged.score >= 1.0:
+            return judged
+        # GEPA's second call. One call for both would do only if the metric were known to answer
+        # alike with and without a predictor's name, and nothing says so.
+        given = (
+            (name, patiently(feedback_on, self.metric, example, judged, trace, name, call))
+            for name, call in last_calls(program, trace).items()
+        )
+        return replace(judged, predictor_feedback=tuple(pair for pair in given if pair[1]))
+
+    def _late(self) -> Evaluation:
+        reason = f"No answer within {self.example_timeout:g} seconds."
+        return Evaluation(FAILURE_SCORE, Outcome.TIMED_OUT, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Evaluates jobs in parallel: in threads of its own, or in an executor.
 
     Attributes:
         metric: The user's metric.
@@ -85,14 +173,18 @@ class Runner:
         gate: Called before each job; stops it by raising.
         ledger: Counts the LM calls.
         hide: Takes keys out of feedback, which the prompt model reads.
+        executor: Runs the jobs instead of own threads. It is never shut down here.
+        example_timeout: See :class:`Evaluator`.
     """
 
     metric: Metric
     num_threads: int
     patience: Patience = Patience()
-    gate: Callable[[], None] = lambda: None
+    gate: Callable[[], None] = no_gate
     ledger: Ledger = field(default_factory=Ledger)
     hide: Callable[[str], str] = str
+    executor: Executor | None = None
+    example_timeout: float | None = None
 
     def run(
         self,
@@ -110,42 +202,40 @@ class Runner:
             BackendUnavailable: A backend refused, or stayed away too long.
             BudgetSpent: A limit was reached; the jobs not yet begun are not made.
         """
+        evaluator = Evaluator(self.metric, self.patience, self.example_timeout, self.hide)
 
         def evaluate(position: int) -> Evaluation:
-            evaluation = self._evaluate(jobs[position])
+            evaluation = evaluator(jobs[position].program, jobs[position].example, self.ledger)
             if keep is not None:
                 keep(position, evaluation)
             return evaluation
 
-        return as_completed(evaluate, range(len(jobs)), num_threads=self.num_threads)
-
-    def _evaluate(self, job: Job) -> Evaluation:
-        self.gate()
-        with self.ledger.watch() as used:
-            # Apart, so that a judge LM that is away does not have the program pay again.
-            evaluation = self.patience.call(lambda: run_program(job.program, job.example))
-            if evaluation.outcome is Outcome.SCORED:
-                answered = evaluation
-                evaluation = self.patience.call(lambda: judge(self.metric, job.example, answered))
-        return replace(evaluation, feedback=self.hide(evaluation.feedback), usage=used.usage)
+        positions, threads, gate = range(len(jobs)), self.num_threads, self.gate
+        if self.executor is None:
+            return as_completed(evaluate, positions, num_threads=threads, gate=gate)
+        submit = partial(submit_here, self.executor, evaluate)
+        return submitted(submit, positions, most=threads, gate=gate)
 
 
-def run_program(program: dspy.Module, example: dspy.Example) -> Evaluation:
+def run_program(program: dspy.Module, example: dspy.Example) -> tuple[Evaluation, DSPyTrace]:
     """Run a program on one example; the score of what it answers is not known yet.
+
+    Returns:
+        The result so far, and DSPy's own trace.
 
     Raises:
         LMError: The backend of the program's LM failed.
     """
-    locator = _FailureLocator()
-    with dspy.context(trace=[], callbacks=[*(dspy.settings.callbacks or []), locator]):
+    locator, trace = FailureLocator(), DSPyTrace()
+    with dspy.context(trace=trace, callbacks=[*(dspy.settings.callbacks or []), locator]):
         try:
             prediction = program(**example.inputs())
         except Exception as error:  # user code may raise anything
             if is_backend_error(error):
                 raise
-            return _failed(program, error, _trace(program, dspy.settings.trace), locator)
-        trace = _trace(program, dspy.settings.trace)
-    return Evaluation(FAILURE_SCORE, Outcome.SCORED, prediction=prediction, trace=trace)
+            return _failed(program, error, name_calls(program, trace), locator), trace
+    calls = name_calls(program, trace)
+    return Evaluation(FAILURE_SCORE, Outcome.SCORED, prediction=prediction, trace=calls), trace
 
 
 def judge(metric: Metric, example: dspy.Example, answered: Evaluation) -> Evaluation:
@@ -166,11 +256,38 @@ def judge(metric: Metric, example: dspy.Example, answered: Evaluation) -> Evalua
     return replace(answered, score=judged.score, feedback=judged.feedback)
 
 
+def feedback_on(
+    metric: Metric,
+    example: dspy.Example,
+    judged: Evaluation,
+    trace: DSPyTrace,
+    predictor: str,
+    call: Any,
+) -> str:
+    """Ask a metric for feedback on a predictor's call; empty if it gives none, or raises.
+
+    The example has its score; feedback that fails does not take it away.
+
+    Raises:
+        LMError: The backend of an LM inside the metric failed.
+    """
+    try:
+        return metric.feedback(example, judged.prediction, judged.score, trace, predictor, [call])
+    except Exception as error:  # user code may raise anything
+        if is_backend_error(error):
+            raise
+        logger.warning(
+            "metric %s raised when asked for feedback on the predictor %s: %s: %s",
+            metric.name, predictor, type(error).__name__, error,
+        )  # fmt: skip
+        return ""
+
+
 def _failed(
     program: dspy.Module,
     error: Exception,
     trace: tuple[PredictorCall, ...],
-    locator: _FailureLocator,
+    locator: FailureLocator,
 ) -> Evaluation:
     """Make a failed evaluation of an exception of the program."""
     if isinstance(error, LMInvalidRequestError):
@@ -187,52 +304,3 @@ def _failed(
 
 def _reason(who: str, error: Exception) -> str:
     return f"The {who} raised {type(error).__name__}: {error}"
-
-
-def _trace(program: dspy.Module, trace: Iterable[Any]) -> tuple[PredictorCall, ...]:
-    """Name the predictors of a DSPy trace; by object, since signatures may be equal."""
-    names = {id(predictor): name for name, predictor in program.named_predictors()}
-    return tuple(
-        PredictorCall(names[id(predictor)], dict(inputs), dict(outputs))
-        for predictor, inputs, outputs in trace
-        if id(predictor) in names
-    )
-
-
-class _FailureLocator(BaseCallback):  # type: ignore[misc]  # DSPy has no types
-    """Remembers which predictor was running when a program raised.
-
-    The exception names only a signature, and two predictors may share that.
-    """
-
-    def __init__(self) -> None:
-        self._running: dict[str, tuple[Any, dict[str, Any]]] = {}
-        self._failed: list[tuple[BaseException, Any, dict[str, Any]]] = []
-
-    def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        self._running[call_id] = (instance, inputs)
-
-    def on_module_end(
-        self,
-        call_id: str,
-        outputs: Any | None,  # noqa: ARG002 - DSPy passes it by name
-        exception: BaseException | None = None,
-    ) -> None:
-        started = self._running.pop(call_id, None)
-        if exception is not None and started is not None:
-            self._failed.append((exception, *started))
-
-    def failed_call(
-        self, program: dspy.Module, error: BaseException, outputs: dict[str, Any]
-    ) -> tuple[PredictorCall, ...]:
-        """Return the call of the predictor that raised, with what it gave instead of its fields.
-
-        A program may have caught an earlier error and gone on, so only ``error`` itself counts.
-        """
-        names = {id(predictor): name for name, predictor in program.named_predictors()}
-        calls = [
-            PredictorCall(names[id(instance)], dict(inputs.get("kwargs", inputs)), outputs)
-            for exception, instance, inputs in self._failed
-            if exception is error and id(instance) in names
-        ]
-        return tuple(calls[:1])

@@ -11,6 +11,7 @@ from gpo_dspy.state import Fate, Rewrite
 FATAL_IF_ALL: dict[Outcome, tuple[type[GPOError], str]] = {
     Outcome.METRIC_ERROR: (MetricError, "metric"),
     Outcome.PROGRAM_ERROR: (ProgramError, "student"),
+    Outcome.TIMED_OUT: (ProgramError, "student"),
     Outcome.REFUSED: (BackendUnavailable, "the LM"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dspy
@@ -49,6 +50,13 @@ from gpo_dspy.schedule import Cosine
         ("embedder", "", "embedder"),
         ("prompt_model", "openai/gpt-5", "dspy.LM('openai/gpt-5')"),
         ("prompt_model", dspy.Predict("a -> b"), "dspy.LM"),
+        ("language", "Klingon", "'German' or 'de'"),
+        ("language", 7, "English name"),
+        ("allow_examples", "yes", "True or False"),
+        ("executor", 4, "ThreadPoolExecutor(16)"),
+        ("executor", ThreadPoolExecutor, "not the class"),
+        ("example_timeout", 0, "above 0"),
+        ("example_timeout", "1 min", "above 0"),
         ("callbacks", None, "gpo_dspy.Callback"),
         ("callbacks", [print], "gpo_dspy.Callback"),
     ],

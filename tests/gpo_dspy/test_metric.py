@@ -120,3 +120,66 @@ def test_what_the_metric_raises_is_not_hidden() -> None:
 
     with pytest.raises(ZeroDivisionError, match="oh"):
         Metric(metric)(EXAMPLE, PREDICTION)
+
+
+# --- feedback on one predictor -------------------------------------------------------------------
+
+
+def _with_feedback(value: Any) -> Callable[..., Any]:
+    def metric(gold: Any, pred: Any, trace: Any, pred_name: Any, pred_trace: Any) -> Any:
+        return value
+
+    return metric
+
+
+@pytest.mark.parametrize(
+    ("function", "wants"),
+    [
+        (lambda e, p, t=None, pred_name=None, pred_trace=None: 1, True),
+        (lambda gold, pred, trace, name, calls: 1, True),
+        (lambda e, p, t=None, pred_name=None, pred_trace=None, program_trace=None: 1, True),
+        (functools.partial(_gepa, "gold"), False),
+        (functools.partial(lambda k, e, p, t, pred_name, pred_trace: 1, 3), True),
+        (lambda e, p, t=None: 1, False),
+        (lambda e, p, t=None, strict=False, lower=True: 1, False),
+        (lambda e, p, t=None, pred_name=None: 1, False),
+        (lambda *arguments: 1, False),
+        (_Callable(), False),
+    ],
+)
+def test_gepas_form_is_known_from_options_of_the_metrics_own(
+    function: Callable[..., Any], wants: bool
+) -> None:
+    assert Metric(function).wants_predictor is wants
+
+
+@pytest.mark.parametrize(
+    ("value", "feedback"),
+    [
+        (dspy.Prediction(score=0.5, feedback="say more"), "say more"),
+        (dspy.Prediction(score=0.5, feedback=None), ""),
+        (dspy.Prediction(score=0.5), ""),
+        (0.5, ""),
+        (False, ""),
+    ],
+)
+def test_feedback_is_taken_where_there_is_some(value: Any, feedback: str) -> None:
+    metric = Metric(_with_feedback(value))
+    assert metric.feedback(EXAMPLE, PREDICTION, 0.5, [], "plan", []) == feedback
+
+
+def test_another_score_with_the_feedback_is_told_once_and_ignored(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metric = Metric(_with_feedback(dspy.Prediction(score=0.75, feedback="near")))
+    for _ in range(3):
+        assert metric.feedback(EXAMPLE, PREDICTION, 0.5, [], "plan", []) == "near"
+    (record,) = caplog.records
+    assert "0.5 for the program and 0.75" in record.getMessage()
+    assert "only the score of the program counts" in record.getMessage()
+
+
+def test_an_equal_score_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    for value in (dspy.Prediction(score=False, feedback="no"), 0, 0.0):
+        Metric(_with_feedback(value)).feedback(EXAMPLE, PREDICTION, 0.0, [], "plan", [])
+    assert not caplog.records

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -29,6 +30,7 @@ from gpo_dspy.backend_errors import Patience
 from gpo_dspy.errors import BackendUnavailable
 from gpo_dspy.evaluation.metric import Metric
 from gpo_dspy.evaluation.runner import Evaluation, Job, Outcome, Runner
+from gpo_dspy.ledger import Ledger
 
 EXAMPLE = toy_examples(1)[0]
 QA = dspy.Predict("question -> answer")
@@ -385,6 +387,131 @@ def test_results_are_told_with_their_position(threads: int) -> None:
 
     found = _run(reply=slow, examples=toy_examples(30), threads=threads)
     assert [e.prediction.answer for e in found] == [e.question for e in toy_examples(30)]
+
+
+# --- examples that take too long -----------------------------------------------------------------
+
+
+def _timed(
+    reply: Callable[[Prompted], Any],
+    seconds: float,
+    *,
+    examples: int = 1,
+    threads: int = 1,
+    metric: Callable[..., Any] = toy_metric,
+    patience: Patience = NO_WAITING,
+    executor: Executor | None = None,
+) -> list[Evaluation]:
+    runner = Runner(Metric(metric), threads, patience, executor=executor, example_timeout=seconds)
+    with dspy.context(lm=scripted_lm(reply)):
+        found = dict(runner.run([Job(QA, example) for example in toy_examples(examples)]))
+    return [found[position] for position in range(len(found))]
+
+
+@pytest.fixture
+def hang() -> Iterator[threading.Event]:
+    """What hangs, hangs until the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("with_executor", [False, True])
+def test_an_example_that_hangs_is_given_up_and_holds_nobody_up(
+    hang: threading.Event, threads: int, with_executor: bool
+) -> None:
+    asked: Counter[str] = Counter()
+
+    def reply(prompted: Prompted) -> Any:
+        number = prompted.fields["question"].split()[1]
+        asked[number] += 1
+        if number in ("1", "2", "3"):  # as many as there are threads
+            hang.wait(20)
+        return {"answer": f"right {number}"}
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(threads) as pool:
+        executor = pool if with_executor else None
+        found = _timed(reply, 0.2, examples=12, threads=threads, executor=executor)
+        took = time.monotonic() - began
+    late = {1, 2, 3}
+    assert [e.outcome for e in found] == [
+        Outcome.TIMED_OUT if i in late else Outcome.SCORED for i in range(12)
+    ]
+    assert [e.score for e in found] == [float(i not in late) for i in range(12)]
+    assert "within 0.2 seconds" in found[1].feedback
+    assert set(asked.values()) == {1}, "no second run of it"
+    assert took < 3
+
+
+def test_a_metric_that_hangs_is_given_up_too(hang: threading.Event) -> None:
+    def metric(example: dspy.Example, prediction: dspy.Prediction) -> float:
+        hang.wait(20)
+        return 1.0
+
+    assert _timed(toy_solver, 0.1, metric=metric)[0].outcome is Outcome.TIMED_OUT
+
+
+def test_program_and_metric_share_the_time() -> None:
+    def reply(prompted: Prompted) -> Any:
+        time.sleep(0.15)
+        return {"answer": "right 0"}
+
+    def metric(example: dspy.Example, prediction: dspy.Prediction) -> float:
+        time.sleep(0.15)
+        return 1.0
+
+    assert _timed(reply, 0.25, metric=metric)[0].outcome is Outcome.TIMED_OUT
+    assert _timed(reply, 5.0, metric=metric)[0].score == 1.0
+
+
+def test_lm_calls_of_an_abandoned_example_are_counted(hang: threading.Event) -> None:
+    finished = threading.Event()
+
+    class TwoCalls(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ask = dspy.Predict("question -> answer")
+
+        def forward(self, question: str) -> Any:
+            self.ask(question=question)
+            hang.wait(20)
+            answer = self.ask(question=question)
+            finished.set()
+            return answer
+
+    ledger = Ledger()
+    runner = Runner(Metric(toy_metric), 1, NO_WAITING, ledger=ledger, example_timeout=0.1)
+    with dspy.context(lm=scripted_lm(toy_solver)):
+        ((_, evaluation),) = runner.run([Job(TwoCalls(), EXAMPLE)])
+    assert evaluation.outcome is Outcome.TIMED_OUT
+    assert ledger.usage.lm_calls == 1
+    hang.set()
+    assert finished.wait(10)
+    assert ledger.usage.lm_calls == 2, "it was paid for"
+
+
+def test_waiting_for_a_backend_is_not_the_examples_time() -> None:
+    away = iter([1, 2, 3])
+
+    def reply(prompted: Prompted) -> Any:
+        for _ in away:
+            time.sleep(0.1)  # what a refused connection takes
+            raise lm15.ServerError("busy", status=503, retry_after=0.1)
+        return {"answer": "right 0"}
+
+    patience = Patience(attempts=4, first_wait=0.1, longest_wait=0.1)
+    began = time.monotonic()
+    (evaluation,) = _timed(reply, 0.3, patience=patience)
+    assert time.monotonic() - began > 0.5
+    assert (evaluation.score, evaluation.outcome) == (1.0, Outcome.SCORED)
+
+
+def test_a_backend_that_stays_away_is_not_a_late_answer() -> None:
+    patience = Patience(attempts=3, first_wait=0.2, longest_wait=0.2)
+    with pytest.raises(BackendUnavailable):
+        _timed(_raising(lm15.RateLimitError("slow down", retry_after=0.2)), 0.1, patience=patience)
 
 
 # --- the same over HTTP --------------------------------------------------------------------------

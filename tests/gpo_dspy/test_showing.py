@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import dspy
 from hypothesis import given
@@ -33,6 +34,11 @@ def test_only_what_went_through_the_predictor_is_held_against_it() -> None:
     assert failures_through(results, ["answer"]) == [1, 4]
     assert failures_through(results, ["plan"]) == [1, 2]
     assert failures_through(results, ["plan", "answer"]) == [1, 2, 4]
+
+
+def test_a_failure_without_a_trace_may_be_the_predictors() -> None:
+    results = {1: _evaluation(0.0, "plan"), 2: _evaluation(0.0), 3: _evaluation(0.0, "answer")}
+    assert failures_through(results, ["plan"]) == [1, 2]
 
 
 def test_partial_scores_are_failures_up_to_the_mean() -> None:
@@ -94,6 +100,15 @@ def test_a_failure_shows_what_this_predictor_saw_said_and_should_have_led_to() -
         "Expected answer: 4",
         "Feedback: off by one",
     ]
+
+
+def test_feedback_on_the_predictor_stands_in_place_of_that_on_the_program() -> None:
+    evaluation = replace(
+        _evaluation(0.0, "plan", "answer", feedback="wrong"),
+        predictor_feedback=(("plan", "too short"), ("other", "fine")),
+    )
+    assert show_failure(EXAMPLE, evaluation, "plan").endswith("\nFeedback: too short")
+    assert show_failure(EXAMPLE, evaluation, "answer").endswith("\nFeedback: wrong")
 
 
 def test_of_several_calls_the_last_is_shown() -> None:

@@ -2,7 +2,7 @@
 
 Run as a program it prints a report as JSON::
 
-    python writers.py sqlite:///gpo.db --writers 8 --seconds 5 --kill-every 0.5
+    python writers.py sqlite:///gpo.db --writers 8 --keys 1000 --kill-every 100
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from gpo_dspy.storage.storage import Storage
 
 WINDOW = 64  # keys that the writers compete for at a time
 BLOCK = 4  # keys acquired at a time
+NOTE = len("evaluated 00000000\nsaved 00000000\n")  # bytes that a writer notes of each key
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,21 @@ class Report:
     slowest: float
 
 
-def write(url: str, folder: Path, seconds: float, seed: int) -> None:
-    """Evaluate keys until the time is up, and note each in a file of this process."""
-    generator, end = random.Random(seed), time.monotonic() + seconds
+def write(url: str, folder: Path, keys: int, end: float, seed: int) -> None:
+    """Evaluate keys until all are, or the time is up, and note each in a file of this process."""
+    generator = random.Random(seed)
     note = os.open(folder / f"{os.getpid()}.keys", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     slowest, done, first = 0.0, set[int](), 0
     with Storage(url) as storage:
         owner = new_owner()
         run = storage.create_run(new_run(), owner)
-        os.write(note, f"run {run}\n".encode())
         while time.monotonic() < end:
             while first in done:
                 done.remove(first)
                 first += 1
-            left = [key for key in range(first, first + WINDOW) if key not in done]
+            left = [key for key in range(first, min(first + WINDOW, keys)) if key not in done]
+            if not left:
+                break
             block = generator.sample(left, min(BLOCK, len(left)))
             wanted = {f"{key:08}": key for key in block}
             started = time.monotonic()
@@ -91,33 +93,41 @@ def write(url: str, folder: Path, seconds: float, seed: int) -> None:
     os.write(note, f"slowest {slowest}\n".encode())
 
 
-def compete(url: str, writers: int, seconds: float, kill_every: float | None) -> Report:
-    """Run writers at the same time, kill one now and then, and look at what is stored."""
+def compete(url: str, writers: int, keys: int, seconds: float, kill_every: int | None) -> Report:
+    """Run writers at the same time, kill one now and then, and look at what is stored.
+
+    Args:
+        url: The storage.
+        writers: How many there are at a time.
+        keys: How many keys there are to evaluate.
+        seconds: When to end even if some are left.
+        kill_every: After how many evaluations the next writer is killed; None for never.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder, end, seeds = Path(name), time.monotonic() + seconds, iter(range(1_000_000))
-        alive = {_forked(url, folder, seconds, next(seeds)) for _ in range(writers)}
-        killed = set[int]()
-        generator = random.Random(0)
-        while kill_every and time.monotonic() < end - 1:
-            time.sleep(kill_every * generator.uniform(0.5, 1.5))
-            victim = generator.choice(sorted(alive))
-            os.kill(victim, signal.SIGKILL)
-            os.waitpid(victim, 0)
-            killed.add(victim)
-            alive.remove(victim)
-            alive.add(_forked(url, folder, end - time.monotonic(), next(seeds)))
-        for process in alive:
-            os.waitpid(process, 0)
+        alive = {_forked(url, folder, keys, end, next(seeds)) for _ in range(writers)}
+        killed, generator = set[int](), random.Random(0)
+        while alive:
+            time.sleep(0.01)
+            alive = {process for process in alive if os.waitpid(process, os.WNOHANG)[0] == 0}
+            evaluated = sum(file.stat().st_size for file in folder.glob("*.keys")) // NOTE
+            if alive and kill_every and evaluated >= kill_every * (len(killed) + 1):
+                victim = generator.choice(sorted(alive))
+                os.kill(victim, signal.SIGKILL)
+                os.waitpid(victim, 0)
+                killed.add(victim)
+                alive.remove(victim)
+                alive.add(_forked(url, folder, keys, end, next(seeds)))
         return _report(url, folder, killed)
 
 
-def _forked(url: str, folder: Path, seconds: float, seed: int) -> int:
+def _forked(url: str, folder: Path, keys: int, end: float, seed: int) -> int:
     """Return the pid of a new writer; forked, since to import everything takes a second."""
     process = os.fork()
     if process:
         return process
     try:
-        write(url, folder, seconds, seed)
+        write(url, folder, keys, end, seed)
     except BaseException:  # noqa: BLE001 - reported by the parent
         (folder / f"{os.getpid()}.error").write_text(traceback.format_exc())
     finally:
@@ -163,10 +173,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("url")
     parser.add_argument("--writers", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--kill-every", type=float, help="seconds between two kills")
+    parser.add_argument("--keys", type=int, default=10**8)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--kill-every", type=int, help="evaluations between two kills")
     given = parser.parse_args()
-    report = compete(given.url, given.writers, given.seconds, given.kill_every)
+    report = compete(given.url, given.writers, given.keys, given.seconds, given.kill_every)
     json.dump(asdict(report), sys.stdout)
 
 
