@@ -39,7 +39,8 @@ def failing_shares(
         results: What is known of the current program, by example index.
         predictors: All predictors.
     """
-    failed = failures_through(results, predictors)
+    traced = {index: evaluation for index, evaluation in results.items() if evaluation.trace}
+    failed = failures_through(traced, predictors)
     counts = {name: sum(any(_calls(results[i], name)) for i in failed) for name in predictors}
     if not any(counts.values()):
         return dict.fromkeys(predictors, 1.0)
