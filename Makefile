@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types format lock clean
+.PHONY: help install demo test postgresql lint types format lock clean
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST)
@@ -21,8 +21,17 @@ install: .venv/.installed
 demo: install
 	$(BIN)/python examples/sandbox_demo.py
 
-test: lint types
+test: lint types postgresql
 	$(BIN)/python -m pytest
+
+# The storage is tested on SQLite and on a PostgreSQL server that the tests start for themselves.
+# Its programs come from Debian where we may install them; elsewhere those tests say why they skip.
+postgresql:
+	@if command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; \
+	then :; elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		export DEBIAN_FRONTEND=noninteractive; apt-get update -qq \
+		&& apt-get install -qq --yes --no-install-recommends postgresql >/dev/null \
+		|| echo "PostgreSQL could not be installed: its tests will be skipped"; fi
 
 lint: install
 	$(BIN)/ruff check .

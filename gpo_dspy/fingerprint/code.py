@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import enum
 import functools
 import inspect
@@ -38,9 +39,10 @@ DATA = (type(None), bool, int, float, str, tuple, list, dict, set, frozenset)
 @describe.register(types.FunctionType)
 def _(value: types.FunctionType, to: Describer) -> Any:
     def description() -> Any:
-        followed = to.follows(value.__module__)
-        body = describe_code(value.__code__) if followed else name_of(value)
-        return ["function", body, to(value.__defaults__), to(value.__kwdefaults__), *_uses(value, to)]
+        if not to.follows(value.__module__):
+            return ["function", name_of(value), *_uses(value, to)]
+        defaults = [to(value.__defaults__), to(value.__kwdefaults__)]
+        return ["function", describe_code(value.__code__), *defaults, *_uses(value, to)]
 
     return to.once(value, description)
 
@@ -119,7 +121,7 @@ def _uses(function: types.FunctionType, to: Describer) -> list[Any]:
             held[name] = None
     read: dict[str, Any] = {}
     chains = loaded_globals(function.__code__) if to.follows(function.__module__) else set()
-    for chain in _known(chains, function.__globals__):
+    for chain in sorted(_known(chains, function.__globals__)):
         name, value = _resolve(chain, function.__globals__, to)
         if not _makes_predictors(function, value):
             read[name] = to(setting(name, value, changing))
@@ -156,5 +158,10 @@ def _is_generated(name: str, function: types.FunctionType) -> bool:
     return of_library or function_tree(written.__code__) is None
 
 
-def _is_inside(code: types.CodeType, tree: Any) -> bool:
-    return bool(tree.lineno <= code.co_firstlineno <= tree.end_lineno)
+def _is_inside(code: types.CodeType, tree: ast.ClassDef) -> bool:
+    """Say whether a method is written in its class, and not made elsewhere."""
+    own = function_tree(code)
+    return own is not None and any(
+        isinstance(node, type(own)) and node.lineno == own.lineno and ast.dump(node) == ast.dump(own)
+        for node in ast.walk(tree)
+    )

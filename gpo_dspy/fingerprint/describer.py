@@ -100,8 +100,8 @@ def describe(value: Any, to: Describer) -> Any:
     """
     if getattr(value, "__module__", None) == "typing" or typing.get_origin(value) is not None:
         return describe_annotation(value, to)
-    if callable(getattr(value, "__wrapped__", None)):  # functools.lru_cache and its like
-        return ["wrapper", name_of(type(value)), to(value.__wrapped__)]
+    if callable(getattr(value, "__wrapped__", None)):  # a cache does not change what a function does
+        return to(value.__wrapped__)
     if to.content:
         return _content(value, to)
     if dataclasses.is_dataclass(value) or to.follows(type(value).__module__):

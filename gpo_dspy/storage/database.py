@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from gpo_dspy.storage.faults import explain
 from gpo_dspy.storage.location import Location
 from gpo_dspy.storage.postgresql import postgresql_engine
 from gpo_dspy.storage.sqlite import same_file, sqlite_engine
+
+logger = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
@@ -45,6 +48,7 @@ class Database:
             stop=self._is_enough,
             wait=wait_random_exponential(multiplier=0.02, max=1.0),
             retry=retry_if_exception(_passes),
+            before_sleep=_tell,
             reraise=True,
         )
         self._process = os.getpid()
@@ -125,6 +129,11 @@ class Database:
     def _is_enough(self, state: RetryCallState) -> bool:
         patience = self._patience if self._reached else min(self._patience, _FIRST)
         return (state.seconds_since_start or 0.0) >= patience
+
+
+def _tell(state: RetryCallState) -> None:
+    if state.outcome is not None:
+        logger.info("%s Trying again.", state.outcome.exception())
 
 
 def _passes(error: BaseException) -> bool:

@@ -79,9 +79,10 @@ def _reading(path: Path) -> str:
     """Return the options that read a file and leave no file beside it."""
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
         return "mode=rw"  # SQLite takes away its own helper files only where it may write
-    if path.with_name(path.name + "-wal").exists():
+    log, index = (path.with_name(path.name + end) for end in ("-wal", "-shm"))
+    if index.exists() or (log.exists() and log.stat().st_size):
         return "mode=ro"
-    # Readers of a WAL file need helper files; where none can be made, there are no writers either.
+    # Nobody is writing, and SQLite must not try to make the files it would write with.
     return "mode=ro&immutable=1"
 
 

@@ -82,12 +82,15 @@ def of_prompts(
     Returns:
         The ids in ascending order [n], and the vectors [n, d].
     """
-    # int: an id from an array is a NumPy number, which SQLite takes for bytes.
+    number = connection.execute(
+        select(embedders.c.id).where(embedders.c.name == embedder)
+    ).scalar()
+    # Looked up for each prompt, so that prompts are read in order: a join sorts all vectors first.
+    mine = (vectors.c.embedder == number) & (vectors.c.text_hash == prompts.c.memory_hash)
     found = connection.execute(
-        select(prompts.c.id, vectors.c.vector)
-        .join(vectors, vectors.c.text_hash == prompts.c.memory_hash)
-        .join(embedders, embedders.c.id == vectors.c.embedder)
-        .where(embedders.c.name == embedder, prompts.c.id > int(after))
+        select(prompts.c.id, select(vectors.c.vector).where(mine).scalar_subquery().label("vector"))
+        # int: an id from an array is a NumPy number, which SQLite takes for bytes.
+        .where(prompts.c.id > int(after), select(vectors.c.text_hash).where(mine).exists())
         .order_by(prompts.c.id)
         .limit(limit)
     ).all()

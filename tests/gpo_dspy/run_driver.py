@@ -21,6 +21,7 @@ from fakes import scripted_lm, toy_examples, toy_gpo, toy_metric, toy_rewriter, 
 
 from gpo_dspy import GPOResult
 from gpo_dspy.errors import StorageError
+from gpo_dspy.program_state import ProgramState
 from gpo_dspy.storage import open_storage
 from gpo_dspy.storage.rows import EvaluationRow
 
@@ -94,7 +95,7 @@ def stored(folder: Path) -> set[str]:
 
 
 def _call(row: EvaluationRow) -> str:
-    instruction = dict(json.loads(row.state or "[]"))["ask"]
+    instruction = ProgramState.from_json(str(row.state)).instruction("ask")
     return json.dumps([instruction, json.loads(row.example or "{}")["inputs"]["question"]])
 
 

@@ -100,8 +100,9 @@ class Cluster:
 def _programs() -> Path:
     """Return the folder of PostgreSQL's programs, of the newest version."""
     on_path = shutil.which("initdb")
-    if on_path:
-        return Path(on_path).resolve().parent
+    folder = Path(on_path).resolve().parent if on_path else None
+    if folder and (folder / "pg_ctl").exists():
+        return folder
     found = list(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         raise NoServer("no initdb in PATH or /usr/lib/postgresql/*/bin; install postgresql")

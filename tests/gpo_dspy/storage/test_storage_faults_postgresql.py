@@ -215,7 +215,7 @@ def test_a_user_without_rights(
     admin.execute("DROP ROLE IF EXISTS guest")
     admin.execute("CREATE ROLE guest LOGIN PASSWORD 'guest'")
     guest = f"postgresql://guest:guest@{url.partition('@')[2]}"
-    with pytest.raises(StorageError, match="rights|holds no runs") as caught:
+    with pytest.raises(StorageError, match=r"rights|holds no runs") as caught:
         open_at(guest, read_only=True)
     assert caught.value.lasting
     schema = admin.execute("SELECT current_schema()").fetchone()

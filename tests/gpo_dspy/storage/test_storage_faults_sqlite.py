@@ -226,9 +226,7 @@ def test_a_file_that_vanishes_is_missed_at_the_next_write(
         path.rename(tmp_path / "moved.db")
         if replaced:
             Storage(url).close()
-        with pytest.raises(
-            StorageError, match="was moved or deleted while it was in use"
-        ) as caught:
+        with pytest.raises(StorageError, match="was moved or deleted while in use") as caught:
             storage.save(run, owner, full_batch())
         assert caught.value.lasting
         with pytest.raises(StorageError):
@@ -242,48 +240,54 @@ from samples import full_batch, new_run
 from gpo_dspy.errors import StorageError
 from gpo_dspy.storage import new_owner
 from gpo_dspy.storage.storage import Storage
-where, at_first = sys.argv[1:]
-Storage(at_first).close()  # all is imported before the rights to read it are given up
+Storage(sys.argv[1]).close()  # all is imported before the rights to read it are given up
 if os.geteuid() == 0:
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
-try:
-    storage, owner = Storage(where), new_owner()
-    storage.save(storage.create_run(new_run(), owner), owner, full_batch())
-except StorageError as error:
-    assert error.lasting
-    print(error)
+for where in sys.argv[2:]:
+    try:
+        storage, owner = Storage(where), new_owner()
+        storage.save(storage.create_run(new_run(), owner), owner, full_batch())
+    except StorageError as error:
+        assert error.lasting
+        print(error)
 """
 
 
 @posix
-@pytest.mark.parametrize(
-    ("folder", "file", "says"),
-    [
+def test_files_without_the_right_to_write(tmp_path: Path) -> None:
+    cases = [  # rights of the folder, rights of the file, what is said
         (0o755, 0o444, "is read-only; make the file and its folder writable"),
-        (0o555, 0o666, "(is read-only; make|cannot be opened; check the path)"),
-        (0o000, 0o666, "is in a folder that cannot be made .*give another path|cannot be opened"),
+        (0o555, 0o666, "is read-only; make|cannot be opened; check the path"),
+        (0o000, 0o666, "in a folder that cannot be made .*give another path|cannot be opened"),
         (0o755, 0o000, "cannot be opened; check the path and its permissions"),
-    ],
-)
-def test_a_file_without_the_right_to_write(
-    tmp_path: Path, folder: int, file: int, says: str
-) -> None:
+    ]
     with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "gpo.db"
-        Storage(f"sqlite:///{path}").close()
-        before = path.read_bytes()
-        path.chmod(file)
-        path.parent.chmod(folder)
+        Path(name).chmod(0o755)
+        paths = [Path(name) / str(number) / "gpo.db" for number in range(len(cases))]
+        for path, (folder, file, _) in zip(paths, cases, strict=True):
+            Storage(f"sqlite:///{path}").close()
+            path.chmod(file)
+            path.parent.chmod(folder)
         done = subprocess.run(
-            [sys.executable, "-c", WITHOUT_RIGHTS, f"sqlite:///{path}", f"sqlite:///{tmp_path}/x"],
+            [sys.executable, "-c", WITHOUT_RIGHTS, f"sqlite:///{tmp_path}/first.db"]
+            + [f"sqlite:///{path}" for path in paths],
             stdout=subprocess.PIPE,
             text=True,
             check=True,
             cwd=HERE,
         )
-        path.parent.chmod(0o755)
-        assert re.search(says, done.stdout), done.stdout
-        assert path.read_bytes() == before
+        said = done.stdout.splitlines()
+        assert len(said) == len(cases), done.stdout
+        for path, (*_, says), line in zip(paths, cases, said, strict=True):
+            assert re.search(says, line)
+            path.parent.chmod(0o755)
+            path.chmod(0o644)
+            assert count_rows_of(path) == 0
+
+
+def count_rows_of(path: Path) -> int:
+    with Storage(f"sqlite:///{path}") as storage:
+        return len(storage.runs())
 
 
 # --- locks ----------------------------------------------------------------------------------------

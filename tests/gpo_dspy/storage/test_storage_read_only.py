@@ -126,18 +126,20 @@ def test_a_folder_that_cannot_be_written(shared_folder: Path, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.name != "posix", reason="rights of folders are those of POSIX")
+@pytest.mark.parametrize("index", [True, False])
 def test_a_folder_that_cannot_be_written_after_a_writer_was_killed(
-    shared_folder: Path, tmp_path: Path
+    shared_folder: Path, tmp_path: Path, index: bool
 ) -> None:
-    """What the last writer left can be read only where SQLite may tidy up."""
-    path, owner = shared_folder / "gpo.db", new_owner()
+    """Without its index, what the last writer left is read only where SQLite may tidy up."""
+    path = shared_folder / "gpo.db"
     with Storage(f"sqlite:///{path}") as storage:
-        storage.create_run(new_run(), owner)
+        owner = new_owner()
+        storage.save(storage.create_run(new_run(), owner), owner, full_batch(1))
         killed = shared_folder / "killed"
         killed.mkdir()
-        for name in ("gpo.db", "gpo.db-wal"):
+        for name in ("gpo.db", "gpo.db-wal", *(["gpo.db-shm"] if index else [])):
             (killed / name).write_bytes((shared_folder / name).read_bytes())
     says = read_elsewhere(killed / "gpo.db", tmp_path)
-    assert "cannot be opened; check the path and its permissions" in says
+    assert says == "1" if index else "cannot be opened; check the path and its permissions" in says
     with open_storage(f"sqlite:///{killed}/gpo.db", read_only=True) as storage:
         assert len(storage.runs()) == 1
