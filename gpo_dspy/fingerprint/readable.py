@@ -17,7 +17,7 @@ def example_json(example: dspy.Example) -> str:
     Values that JSON has no form for are written as what is nearest, or as their text.
     """
     inputs = getattr(example, "_input_keys", None) or ()
-    fields = {"inputs": {}, "labels": {}}
+    fields: dict[str, dict[str, Any]] = {"inputs": {}, "labels": {}}
     for name, value in example.items():
         fields["inputs" if name in inputs else "labels"][name] = _readable(value)
     return json.dumps(fields)
