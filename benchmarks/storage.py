@@ -109,7 +109,10 @@ def size(url: str) -> tuple[float, float]:
         file = url.removeprefix("sqlite:///")
         with closing(sqlite3.connect(file)) as connection:
             query = "SELECT tbl_name, pgsize FROM dbstat JOIN sqlite_master USING (name)"
-            found = connection.execute(query).fetchall()
+            try:
+                found = connection.execute(query).fetchall()
+            except sqlite3.OperationalError:  # this build of SQLite does not tell
+                found = [(name, np.nan) for name in EVALUATIONS]
         everything = Path(file).stat().st_size
     else:
         with psycopg.connect(url) as server:
