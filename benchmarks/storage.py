@@ -169,15 +169,9 @@ def main() -> None:
         sandbox.register()
         dspy.configure(lm=dspy.LM("sandbox/solver", engine="litellm", cache=False))
         titles = "database", "metric calls", "save ms, median / p95 (calls)", "acquire ms"
-        more = (
-            "storage ms per metric call",
-            "% of wall",
-            "MB per 1,000: all / evaluations",
-            "characters",
-        )
-        table = Table(
-            *titles, *more, "characters of detail", title=f"{given.task}, {given.threads} threads"
-        )
+        more = "storage ms per metric call", "% of wall", "MB per 1,000: all / evaluations"
+        title = f"{given.task}, {given.threads} threads"
+        table = Table(*titles, *more, "characters of detail", title=title)
 
     def rows(url: str) -> None:
         if given.stress:

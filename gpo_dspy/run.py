@@ -26,6 +26,7 @@ from gpo_dspy.preparing import (
     secrets_of,
     start_state,
 )
+from gpo_dspy.prices import expected_cost
 from gpo_dspy.program import with_state
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.report.progress import Progress
@@ -58,6 +59,8 @@ class Run:
         self._start = start_state(student)
         prompt_model = prompt_model_for(optimizer, student)
         self._data, self._plan = data_and_plan(optimizer, self._start, trainset, valset, testset)
+        cost = expected_cost(student, self._data.examples, prompt_model, self._plan)
+        self._plan = replace(self._plan, expected_cost=cost)
         secrets = secrets_of(optimizer, student, prompt_model)
         sets = {"trainset": trainset, "valset": valset or (), "testset": testset or ()}
         self._journal = journal_for(

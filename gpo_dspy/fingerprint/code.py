@@ -22,6 +22,7 @@ from gpo_dspy.fingerprint.describer import (
     is_library,
     name_of,
     setting,
+    user_classes,
 )
 from gpo_dspy.fingerprint.source import (
     class_tree,
@@ -108,7 +109,7 @@ def _class(cls: type, to: Describer) -> Any:
 
 
 def _class_attributes(cls: type, to: Describer) -> dict[str, Any]:
-    changing = mutated_attributes([cls])
+    changing = mutated_attributes(user_classes(cls))
     return {
         name: to(setting(name, member, changing))
         for name, member in vars(cls).items()
@@ -143,7 +144,7 @@ def _closure(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 def _globals(function: types.FunctionType) -> set[tuple[str, ...]]:
     """Return the globals that are no builtins, and do not tell where a module comes from."""
     namespace, chains = function.__globals__, loaded_globals(function.__code__)
-    return {chain for chain in chains if chain[0] in namespace and not chain[0].startswith("__")}
+    return {chain for chain in chains if chain[0] in namespace and chain[0][:2] != "__"}
 
 
 def _resolve(

@@ -62,6 +62,8 @@ class Describer:
         kind = type(value)
         if kind is int:
             return value if abs(value) < LARGEST_INT else ["int", hex(value)]
+        if kind is str:
+            return value if _is_unicode(value) else ["points", *map(ord, value)]
         if kind in PLAIN:
             return value
         if id(value) in self._path:
@@ -135,12 +137,25 @@ def _content(value: Any, to: Describer) -> Any:
     return ["reduced", name_of(make), *map(to, arguments), *map(to, parts)]
 
 
+def _is_unicode(text: str) -> bool:
+    """Say whether a text has no half of a surrogate pair: in JSON, two of them become one."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def settings_of(value: Any) -> Iterator[tuple[str, Any]]:
     """Yield the attributes of an object, without the values that its own methods change."""
-    own = [cls for cls in type(value).__mro__ if not is_library(cls.__module__)]
-    changing = mutated_attributes(own)
+    changing = mutated_attributes(user_classes(type(value)))
     for name, attribute in attributes_of(value):
         yield name, setting(name, attribute, changing)
+
+
+def user_classes(cls: type) -> list[type]:
+    """Return a class and its bases, without those of libraries."""
+    return [base for base in cls.__mro__ if not is_library(base.__module__)]
 
 
 def setting(name: str, value: Any, changing: Container[str]) -> Any:

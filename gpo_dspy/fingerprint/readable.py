@@ -25,7 +25,9 @@ def example_json(example: dspy.Example) -> str:
 
 def _readable(value: Any) -> Any:
     try:
-        return pydantic_core.to_jsonable_python(value, bytes_mode="base64", fallback=_fallback)
+        plain = pydantic_core.to_jsonable_python(value, bytes_mode="base64", fallback=_fallback)
+        json.dumps(plain)
+        return plain
     except (ValueError, RecursionError):  # it holds itself, a key is no text, an int is too long
         return _text(value)
 
