@@ -11,16 +11,16 @@ from typing import Any
 import dspy
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpo_dspy.errors import StorageError
 from gpo_dspy.evaluation.runner import Evaluation, Outcome, PredictorCall
-from gpo_dspy.evaluation.statistics import Estimate
 from gpo_dspy.ledger import Usage
-from gpo_dspy.plan import Plan
-from gpo_dspy.result import Claim, GPOResult
+from gpo_dspy.program_state import ProgramState
+from gpo_dspy.result import GPOResult
 from gpo_dspy.showing import show_failure
-from gpo_dspy.state import Candidate, Fate, Rewrite, ScoredPrompt, StepRecord, StopReason
+from gpo_dspy.state import Candidate, Fate, Rewrite, ScoredPrompt, StepRecord
 from gpo_dspy.storage.codec import (
     Shown,
     evaluation_detail,
@@ -30,7 +30,7 @@ from gpo_dspy.storage.codec import (
     step_from,
     step_text,
 )
-from tests.gpo_dspy.fakes import toy_examples, toy_gpo
+from tests.gpo_dspy.fakes import scripted_lm, toy_examples, toy_gpo, toy_solver
 
 EXAMPLE = dspy.Example(question="2 + 2", answer="4").with_inputs("question")
 
@@ -114,7 +114,7 @@ def test_values_that_json_knows_come_back_as_they_were(value: Any) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "\0", "\ud800", "\udc00\ud800", "\ud83d\ude00", "\U0001f600", "", math.nan, -math.inf, -0.0,
+        "\0", "\ud800", "\udc00\ud800", "\U0001f600", "", math.nan, -math.inf, -0.0,
         10**4299, -(10**4299), 2**64, {"$text": "x"}, {"$": 1}, {"$dict": {"$float": "nan"}},
         {"a": 1, "$text": 2}, {"\0": "\0"}, [[[]]], {},
     ],
@@ -134,8 +134,25 @@ def test_values_at_the_edges_come_back(value: Any) -> None:
 )  # fmt: skip
 def test_of_other_values_the_text_comes_back(value: Any) -> None:
     restored = _again(_evaluation(x=value)).trace[0].inputs["x"]
-    assert restored == Shown(str(value))
+    assert isinstance(restored, Shown)
     assert str(restored) == str(value)
+
+
+def test_two_halves_of_a_surrogate_pair_stay_two() -> None:
+    halves = "\ud83d" + "\ude00"
+    assert _again(_evaluation(x=halves)).trace[0].inputs == {"x": halves}
+    assert len(_again(_evaluation(x=[halves])).prediction.x[0]) == 2
+
+
+def test_adapters_write_a_restored_value_as_they_write_the_original() -> None:
+    signature = dspy.Signature("point, tags -> answer")
+    values = {"point": Point(1.5), "tags": ("a", "b"), "answer": Colour.RED}
+
+    def prompt(fields: dict[str, Any]) -> Any:
+        return dspy.ChatAdapter().format(signature, [dspy.Example(fields)], {"point": 1, "tags": 2})
+
+    restored = _again(_evaluation(**values)).trace[0].inputs
+    assert prompt(restored) == prompt(values)
 
 
 def test_a_value_that_holds_itself_and_one_without_a_text_are_written_too() -> None:
@@ -158,76 +175,72 @@ def test_predictions_come_back_as_predictions() -> None:
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_outcomes_come_back_and_usage_is_left_to_its_columns(outcome: Outcome) -> None:
-    original = Evaluation(0.25, outcome, "why", usage=Usage(1, 2, 3, 0.5))
+    original = Evaluation(
+        0.25, outcome, "why", usage=Usage(1, 2, 3, 0.5), predictor_feedback=(("answer", "so"),)
+    )
     assert _again(original) == dataclasses.replace(original, usage=Usage())
 
 
-INSTRUCTIONS = (("plan", "Plan.\0"), ("answer", "Answer \ud800."))
-PROMPT = ScoredPrompt("Answer.", 0.1 + 0.2, 7, 3)
-RECORD = StepRecord(
-    step=1,
-    parent=INSTRUCTIONS,
-    predictor="answer",
-    words_allowed=50,
-    retrieved=(PROMPT,),
-    candidates=tuple(
-        Candidate(Rewrite("Say.", fate, 50, 3, 2, (1, 5)), score, 4)
-        for fate, score in zip(Fate, [None, 0.5] * len(Fate), strict=False)
-    ),
-    accepted=None,
-    score=1 / 3,
-    metric_calls=99,
-)
+def _record(text: str) -> StepRecord:
+    state = ProgramState((("answer", text),))
+    prompt = ScoredPrompt(text, 0.1 + 0.2, 7, 3)
+    rewrite = Rewrite(text, Fate.CLIPPED, 50, 3, 2, (1, 5), predictor="answer")
+    candidate = Candidate((rewrite,), score=1 / 3, evaluations=4)
+    return StepRecord(1, state, ("answer",), 50, (prompt,), (candidate,), 0, 0.5, 99)
 
 
-def test_steps_come_back_equal() -> None:
-    text = step_text(RECORD)
+# Hypothesis makes the records by their type hints, as the codec reads them: new fields come along.
+
+
+@given(st.from_type(StepRecord))
+@settings(max_examples=30)
+def test_steps_come_back_equal(record: StepRecord) -> None:
+    text = step_text(record)
     text.encode("ascii")
-    assert step_from(text) == RECORD
-    assert step_from(step_text(dataclasses.replace(RECORD, accepted=1))).accepted == 1
+    assert _all_of(step_from(text)) == _all_of(record)
 
 
-@pytest.mark.parametrize("reason", StopReason)
-def test_results_come_back_equal(reason: StopReason) -> None:
-    plan = Plan(400, 5, None, 4, 10, 20, 30, 16)
-    estimate = Estimate(0.5, 0.25, 0.75, 30)
-    result = GPOResult(
-        start=INSTRUCTIONS,
-        best=INSTRUCTIONS,
-        returned=INSTRUCTIONS,
-        start_score=0.1,
-        best_score=0.2,
-        claim=Claim(estimate, estimate, estimate) if reason is StopReason.PERFECT else None,
-        stop_reason=reason,
-        plan=plan,
-        metric_calls=10,
-        reused=3,
-        outcomes={"SCORED": 10},
-        fates={"KEPT": 2},
-        task_usage=Usage(1, 2, 3, 0.1 + 0.2, 4),
-        prompt_usage=Usage(),
-        seconds=1.5,
-        records=(RECORD,),
-        trajectories={"answer": (PROMPT,)},
-    )
-    assert result_from(result_text(result)) == result
+@given(st.builds(GPOResult, records=st.just((_record("Answer."),))))
+@settings(max_examples=30)
+def test_results_come_back_equal(result: GPOResult) -> None:
+    assert _all_of(result_from(result_text(result))) == _all_of(result)
+
+
+def _all_of(value: Any) -> str:
+    """Write a dataclass with its types and fields; unlike NaN itself, this equals itself."""
+    if dataclasses.is_dataclass(value):
+        named = ((f.name, _all_of(getattr(value, f.name))) for f in dataclasses.fields(value))
+        return f"{type(value).__name__}({dict(named)})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_all_of, value))})"
+    if isinstance(value, dict):
+        return f"{ {key: _all_of(item) for key, item in value.items()} }"
+    return repr(value)
+
+
+def test_texts_that_databases_refuse_come_back() -> None:
+    record = _record("\0\ud800")
+    text = step_text(record)
+    text.encode("ascii")
+    assert "\0" not in text
+    assert step_from(text) == record
 
 
 def test_the_result_of_a_run_comes_back_equal() -> None:
-    with dspy.context(lm=None):
-        from tests.gpo_dspy.fakes import scripted_lm, toy_solver
-
-        with dspy.context(lm=scripted_lm(toy_solver)):
-            program = dspy.ChainOfThought("question -> answer")
-            result = toy_gpo().compile(program, trainset=toy_examples(40)).detailed_results
+    program = dspy.ChainOfThought("question -> answer")
+    with dspy.context(lm=scripted_lm(toy_solver)):
+        result = toy_gpo().compile(program, trainset=toy_examples(40)).detailed_results
     assert result.records
     assert result_from(result_text(result)) == result
     assert str(result_from(result_text(result))) == str(result)
 
 
-def test_text_of_an_older_version_is_read() -> None:
-    older = json.loads(step_text(RECORD))
-    for prompt in older["retrieved"]:
-        del prompt["origin"]
+def test_text_of_another_version_is_read_if_only_fields_with_defaults_differ() -> None:
+    record = _record("Answer.")
+    older = json.loads(step_text(record))
+    del older["retrieved"][0]["origin"]
     older["a field of a newer version"] = 1
-    assert step_from(json.dumps(older)) == RECORD
+    assert step_from(json.dumps(older)) == record
+    for wrong in (older | {"step": None}, {"step": 1}, [], older | {"parent": "x"}):
+        with pytest.raises(StorageError, match="A stored StepRecord cannot be read"):
+            step_from(json.dumps(wrong))
