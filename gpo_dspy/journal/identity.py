@@ -18,6 +18,7 @@ from gpo_dspy.fingerprint import (
     metric_fingerprint,
     program_fingerprints,
 )
+from gpo_dspy.memory.text import task_text
 from gpo_dspy.plan import Plan
 from gpo_dspy.program import (
     describe_predictor,
@@ -119,7 +120,7 @@ def new_run(
         settings={name: secrets.hide(value) for name, value in settings.items()},
         program=type(student).__name__,
         prompt_model=str(prompt_model.model),
-        predictors=_predictors(student),
+        predictors=_predictors(student, sets["trainset"]),
         plan=asdict(plan),
         version=_version(),
     )
@@ -153,13 +154,15 @@ def _asking(lm: dspy.LM) -> dspy.Module:
     return program
 
 
-def _predictors(student: dspy.Module) -> tuple[PredictorRow, ...]:
+def _predictors(
+    student: dspy.Module, trainset: Sequence[dspy.Example]
+) -> tuple[PredictorRow, ...]:
     default = dspy.settings.lm
     return tuple(
         PredictorRow(
             name,
             predictor_kind(student, name),
-            describe_predictor(student, name),
+            task_text(describe_predictor(student, name), trainset),
             str((predictor.lm or default).model),
         )
         for name, predictor in optimizable_predictors(student).items()
