@@ -21,7 +21,7 @@ from gpo_dspy.evaluation.metric import NamedScores
 from gpo_dspy.evaluation.race import BLOCKS, FIRST_BLOCK, TRIAL_SUCCESSES, Race, Standing
 from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Scoreboard
-from gpo_dspy.evaluation.strata import right, wrong
+from gpo_dspy.evaluation.strata import right, stratified_difference, wrong
 from gpo_dspy.evaluation.verify import verify_first, verify_rewrites
 from gpo_dspy.front import FrontMember, non_dominated
 from gpo_dspy.guards import make_guards
@@ -56,6 +56,9 @@ DEMO_BLOCKS = (FIRST_BLOCK, *BLOCKS[:1])
 
 BOOTSTRAP_CALLS = 12
 """Further metric calls on training examples for demos, at most, each time they are drawn."""
+
+CHANCES = 3
+"""Races that a program may take part in where each is at a trade-off of its own."""
 
 Recall = Callable[[str, str], Sequence[tuple[str, str]]]
 """Predictor and instruction to (prompt, where it comes from) pairs, the most promising first."""
@@ -433,14 +436,16 @@ class Search:
     def _mark_repeats(self, state: RunState, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Mark what was tried before, or stands twice in this step.
 
-        In a race a prompt gets one chance. The paper's rule bars only what was current before;
-        scoring the rest again costs nothing, since every result is remembered.
+        In a race a prompt gets one chance, and another where a changed trade-off makes it lead.
+        The paper's rule bars only what was current before; scoring the rest again costs nothing,
+        since every result is remembered.
         """
         marked, seen = [], set(state.accepted)
         for candidate in candidates:
             program = candidate.of(state.current)
             tried = self.settings.acceptance == "improvement" and self.board.results(program)
-            if candidate.usable and (program in seen or tried):
+            done = program in seen or (tried and not self._leads_now(state, program))
+            if candidate.usable and done:
                 rewrites = tuple(
                     replace(r, fate=Fate.REPEATED) if r.fate.usable else r
                     for r in candidate.rewrites
@@ -449,6 +454,19 @@ class Search:
             seen.add(program)
             marked.append(candidate)
         return marked
+
+    def _leads_now(self, state: RunState, program: ProgramState) -> bool:
+        """Tell whether a program that lost at another trade-off would win at that of the step."""
+        races = sum(
+            candidate.score is not None and candidate.of(record.parent) == program
+            for record in state.records
+            for candidate in record.candidates
+        )
+        if not self.settings.objective.pareto or races >= CHANCES:
+            return False
+        known, current = self.board.results(program), self._results(state.current)
+        shared = [index for index in current if index in known]
+        return stratified_difference(known, current, shared) > 0
 
     def _steps_expected(self, state: RunState) -> int:
         """Return how many steps the run will have had, as its spending so far lets expect."""

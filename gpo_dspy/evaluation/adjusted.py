@@ -52,8 +52,12 @@ def adjusted_means(
             values[row, examples[index]] = given
     counts = seen.sum(axis=1)  # [programs]
     caution = CAUTION * np.clip(1.0 - counts / pool, 0.0, 1.0)  # [programs]
+    off_average = np.eye(len(scores)) - 1.0 / len(
+        scores
+    )  # effects to their distances from the mean
+    shrinking = off_average.T @ (caution[:, None] * off_average)  # [programs, programs]
     normal = np.block(
-        [[np.diag(counts + caution), seen], [seen.T, np.diag(seen.sum(axis=0))]]
+        [[np.diag(counts) + shrinking, seen], [seen.T, np.diag(seen.sum(axis=0))]]
     )  # [programs + examples, programs + examples]
     sums = np.concatenate([values.sum(axis=1), values.sum(axis=0)])
     # Of least norm: a constant may go from all programs to all examples.

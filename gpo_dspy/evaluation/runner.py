@@ -46,7 +46,7 @@ class Outcome(enum.Enum):
     REFUSED = "request refused (content filter, too long, ...), failure score"
     PROGRAM_ERROR = "program raised, failure score"
     METRIC_ERROR = "metric raised, failure score"
-    METRIC_INVALID = "metric gave no score in [0, 1], failure score"
+    METRIC_INVALID = "metric gave no score in [0, 1], or others than before, failure score"
     TIMED_OUT = "took longer than example_timeout, failure score"
 
 
