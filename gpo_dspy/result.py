@@ -173,7 +173,7 @@ class GPOResult:
             changes = (f"{n} {percent(before[n])} -> {percent(s)}" for n, s in self.best_scores)
             lines.append(f"scores in the search: {', '.join(changes)}")
         if self.front:
-            lines.append(f"Pareto front, {len(self.front)} programs:")
+            lines.append("Pareto front:")
             lines.extend(f"  {row}" for row in _columns(self.front_rows()))
         if self.reused:
             lines.append(f"{self.reused:,} results of earlier runs were used again, for nothing")
