@@ -88,8 +88,10 @@ class Outcome:
     error: str = ""
 
 
-def gpo(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int) -> Any:
-    return _gpo(program, train, val, metric, budget, seed)
+def gpo(
+    program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int, threads: int = 1
+) -> Any:
+    return _gpo(program, train, val, metric, budget, seed, num_threads=threads)
 
 
 def gpo_varied(**changes: Any) -> Callable[..., Any]:
@@ -99,13 +101,15 @@ def gpo_varied(**changes: Any) -> Callable[..., Any]:
     return run
 
 
-def gpo_paper(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int) -> Any:
+def gpo_paper(
+    program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int, threads: int = 1
+) -> Any:
     # Its own length is 3 epochs with 8 candidates on the whole validation set; where the budget
     # is smaller, the validation set is cut so that at least two steps are made.
     val = val[: max(min(len(val), budget // 17), 4)]
     optimizer = GPO.paper(
         metric, prompt_model=sandbox.rewriter(cache=False), max_metric_calls=budget, seed=seed,
-        verbose=False, num_threads=1, embedder="hashed-ngrams",
+        verbose=False, num_threads=threads, embedder="hashed-ngrams",
     )  # fmt: skip
     return optimizer.compile(program, trainset=train, valset=val)
 
@@ -115,31 +119,37 @@ def _gpo(
 ) -> Any:
     optimizer = GPO(
         metric, prompt_model=sandbox.rewriter(cache=False), max_metric_calls=budget, seed=seed,
-        verbose=False, num_threads=1, **({"embedder": "hashed-ngrams"} | changes),
+        verbose=False, **({"embedder": "hashed-ngrams", "num_threads": 1} | changes),
     )  # fmt: skip
     return optimizer.compile(program, trainset=train, valset=val)
 
 
-def gepa(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int) -> Any:
+def gepa(
+    program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int, threads: int = 1
+) -> Any:
     optimizer = dspy.GEPA(
         metric, max_metric_calls=budget, reflection_lm=sandbox.rewriter(cache=False),
-        num_threads=1, seed=seed,
+        num_threads=threads, seed=seed,
     )  # fmt: skip
     return optimizer.compile(program, trainset=train, valset=val)
 
 
-def copro(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int) -> Any:
+def copro(
+    program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int, threads: int = 1
+) -> Any:
     breadth, depth = 5, 3
     examples = [*train, *val][: budget // (breadth * depth * len(program.predictors()))]
     optimizer = dspy.COPRO(
         metric=metric, prompt_model=sandbox.rewriter(cache=False), breadth=breadth, depth=depth
     )
-    quiet = {"num_threads": 1, "display_progress": False}
+    quiet = {"num_threads": threads, "display_progress": False}
     return optimizer.compile(program, trainset=examples, eval_kwargs=quiet)
 
 
 def mipro(demos: int) -> Callable[..., Any]:
-    def run(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int) -> Any:
+    def run(
+        program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int, threads: int = 1
+    ) -> Any:
         val = val[: max(budget // 8, 10)]
         batch = 12 if budget < 800 else 20
         bootstrap = 3 * len(train) if demos else 0
@@ -149,7 +159,7 @@ def mipro(demos: int) -> Callable[..., Any]:
         proposals = max(6, trials // 2)
         optimizer = dspy.MIPROv2(
             metric, prompt_model=sandbox.rewriter(cache=False), auto=None, num_candidates=proposals,
-            max_bootstrapped_demos=demos, max_labeled_demos=demos, num_threads=1, seed=seed,
+            max_bootstrapped_demos=demos, max_labeled_demos=demos, num_threads=threads, seed=seed,
         )  # fmt: skip
         return optimizer.compile(
             program, trainset=train, valset=val, num_trials=trials, minibatch_size=batch, seed=seed
@@ -158,14 +168,16 @@ def mipro(demos: int) -> Callable[..., Any]:
     return run
 
 
-def simba(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int) -> Any:
+def simba(
+    program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int, threads: int = 1
+) -> Any:
     candidates, batch = 4, 8 if budget < 300 else 12
     per_step = batch * (2 * candidates + 1)
     steps = max(int(budget * 0.7) // per_step, 1)
     examples = [*train, *val][: max((budget - steps * per_step) // (steps + 1), batch)]
     optimizer = dspy.SIMBA(
         metric=metric, bsize=batch, num_candidates=candidates, max_steps=steps,
-        prompt_model=sandbox.rewriter(cache=False), num_threads=1,
+        prompt_model=sandbox.rewriter(cache=False), num_threads=threads,
     )  # fmt: skip
     return optimizer.compile(program, trainset=examples, seed=seed)
 

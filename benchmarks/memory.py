@@ -6,6 +6,8 @@ public methods; each start is measured in a process of its own. Run it with::
 
     python benchmarks/memory.py --sizes 10000 100000 1000000
     python benchmarks/memory.py --sizes 100000 --kinds     # kinds of index, without a storage
+
+A million prompts take 3 GB of disk and some minutes; ``--folder`` keeps them for the next time.
 """
 
 from __future__ import annotations
@@ -86,6 +88,15 @@ class Queries:
         return np.stack([self.rows[int(text.split()[1])] for text in texts])
 
 
+def exact_similarities(n: int) -> Rows:
+    """Return the similarities of the K prompts nearest to each query [queries, K], ascending."""
+    queries = Queries().rows
+    best = np.empty((len(queries), 0), np.float32)
+    for rows in Runs(seed=1).chunks(n):
+        best = np.sort(np.concatenate([best, queries @ rows.T], axis=1), axis=1)[:, -K:]
+    return best
+
+
 # --- a storage ------------------------------------------------------------------------------------
 
 
@@ -120,33 +131,37 @@ def fill(url: str, n: int) -> float:
 # --- one start, in a process of its own -----------------------------------------------------------
 
 
-def start(url: str) -> dict[str, float]:
+def start(folder: Path) -> dict[str, float]:
     """Return the seconds of a start and of searches, and the memory they took."""
     embedder = CachedEmbedder(Queries())
     texts = [f"query {i}" for i in range(QUERIES)]
     embedder(texts)
-    with open_storage(url) as storage:
+    exact = np.load(folder / "exact.npy")
+    with open_storage(f"sqlite:///{folder / 'gpo.db'}") as storage:
         memory = Memory(storage, embedder)
         first = seconds(lambda: memory.search(texts[0], K))
         peak_first = peak()
         ready = first + seconds(memory.wait)
+        found = [[s for _, s in memory.search(text, K)] for text in texts]
         measured = {
             "first": first,
             "ready": ready,
             "peak_first": peak_first,
+            # Found is what is as near as the K-th nearest, half precision aside.
+            "recall": float(np.mean(np.array(found) >= exact[:, :1] - 1e-4)),
             "query": median(lambda i: memory.search(texts[i], K)),
             "not_run": median(lambda i: memory.search(texts[i], K, not_run=1)),
             "kind": median(lambda i: memory.search(texts[i], K, kind=KINDS[0])),
-            "rare": median(lambda i: memory.search(texts[i], K, kind="Rare"), 20),
+            "rare": median(lambda i: memory.search(texts[i], K, kind="Rare"), 5),
             "peak": peak(),
         }
         memory.close()
     return measured
 
 
-def in_a_process(url: str) -> dict[str, float]:
+def in_a_process(folder: Path) -> dict[str, float]:
     done = subprocess.run(  # noqa: S603 - this very file
-        [sys.executable, __file__, "--start", url], capture_output=True, text=True, check=True
+        [sys.executable, __file__, "--start", folder], capture_output=True, text=True, check=True
     )
     found: dict[str, float] = json.loads(done.stdout)
     return found
@@ -160,30 +175,32 @@ def out_of_cache(folder: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def measure(size: int, table: Table) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        url = f"sqlite:///{folder / 'gpo.db'}"
-        print(f"{size:,} prompts written in {fill(url, size):.0f} s", file=sys.stderr)
-        cases: dict[str, Callable[[], object]] = {
-            "no file": lambda: None,
-            "file": lambda: None,
-            "file, not in cache": lambda: out_of_cache(folder),
-        }
-        for case, prepare in cases.items():
-            prepare()
-            found = in_a_process(url)
-            files = [path.stat().st_size for path in folder.glob("*.faiss")]
-            table.add_row(
-                f"{size:,}",
-                case if files else "never a file",
-                *(f"{found[name]:.2f}" for name in ("first", "ready")),
-                *(f"{1e3 * found[name]:.1f}" for name in ("query", "not_run", "kind", "rare")),
-                *(f"{found[name] / 2**30:.2f}" for name in ("peak_first", "peak")),
-                f"{sum(files) / 2**20:,.0f}",
-            )
-            if not files:
-                break
+def measure(size: int, folder: Path, table: Table) -> None:
+    """Fill a storage in a folder, if there is none, and measure the starts with it."""
+    if not (folder / "exact.npy").exists():
+        took = fill(f"sqlite:///{folder / 'gpo.db'}", size)
+        print(f"{size:,} prompts written in {took:.0f} s", file=sys.stderr)
+        np.save(folder / "exact.npy", exact_similarities(size))
+    cases: dict[str, Callable[[], object]] = {
+        "no file": lambda: [path.unlink() for path in folder.glob("*.faiss*")],
+        "file": lambda: None,
+        "file, not in cache": lambda: out_of_cache(folder),
+    }
+    for case, prepare in cases.items():
+        prepare()
+        found = in_a_process(folder)
+        files = [path.stat().st_size for path in folder.glob("*.faiss")]
+        table.add_row(
+            f"{size:,}",
+            case if files else "never a file",
+            *(f"{found[name]:.2f}" for name in ("first", "ready")),
+            f"{found['recall']:.4f}",
+            *(f"{1e3 * found[name]:.1f}" for name in ("query", "not_run", "kind", "rare")),
+            *(f"{found[name] / 2**30:.2f}" for name in ("peak_first", "peak")),
+            f"{sum(files) / 2**20:,.0f}",
+        )
+        if not files:
+            break
 
 
 # --- kinds of index -------------------------------------------------------------------------------
@@ -199,19 +216,24 @@ def compare_kinds(size: int, table: Table) -> None:
         "HNSW": lambda: faiss.IndexHNSWFlat(DIMENSION, 32, inner),
         "HNSW, fp16": lambda: faiss.IndexHNSWSQ(DIMENSION, half, 32, inner),
     }
-    queries = Queries().rows
-    exact = np.empty((len(queries), 0), np.float32)
-    for rows in Runs(seed=1).chunks(size):
-        exact = np.sort(np.concatenate([exact, queries @ rows.T], axis=1), axis=1)[:, -K:]
+    exact = exact_similarities(size)
     for name, make in kinds.items():
         index = make()
         if hasattr(index, "hnsw"):
-            index.hnsw.efConstruction, index.hnsw.efSearch = 80, 128
-        table.add_row(f"{size:,}", name, *measured_kind(index, size, queries, exact))
+            index.hnsw.efConstruction, index.hnsw.efSearch = 150, 256
+        for order in ("random order", "run by run") if hasattr(index, "hnsw") else ("",):
+            index.reset()
+            title = f"{name} {order}".strip()
+            table.add_row(f"{size:,}", title, *measured_kind(index, size, order, exact))
 
 
-def measured_kind(index: Any, size: int, queries: Rows, exact: Rows) -> list[str]:
-    build = sum(seconds(partial(index.add, rows)) for rows in Runs(seed=1).chunks(size))
+def measured_kind(index: Any, size: int, order: str, exact: Rows) -> list[str]:
+    queries = Queries().rows
+    rows = np.concatenate(list(Runs(seed=1).chunks(size)))
+    if order == "random order":
+        np.random.default_rng(0).shuffle(rows)
+    parts = [rows[first : first + 5_000] for first in range(0, size, 5_000)]
+    build = sum(seconds(partial(index.add, part)) for part in parts)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index.faiss"
         write = seconds(lambda: faiss.write_index(index, str(path)))
@@ -265,7 +287,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--kinds", action="store_true", help="compare kinds of index instead")
-    parser.add_argument("--start", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help="where to keep the storages")
+    parser.add_argument("--start", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.start:
         print(json.dumps(start(arguments.start)))
@@ -279,13 +302,19 @@ def main() -> None:
         )  # fmt: skip
     else:
         table = columns(
-            "prompts", "start with", "first answer s", "index ready s", "query ms", "not_run ms",
-            "kind ms", "rare kind ms", "peak GiB at first", "peak GiB", "file MiB",
+            "prompts", "start with", "first answer s", "index ready s", f"recall@{K}", "query ms",
+            "not_run ms", "kind ms", "rare kind ms", "peak GiB at first", "peak GiB", "file MiB",
             title=f"Synthetic prompts, {DIMENSION} dimensions, k = {K}, medians, {threads}",
         )  # fmt: skip
-    for size in arguments.sizes:
-        (compare_kinds if arguments.kinds else measure)(size, table)
-    Console(width=140).print(table)
+    with tempfile.TemporaryDirectory() as temporary:
+        for size in arguments.sizes:
+            if arguments.kinds:
+                compare_kinds(size, table)
+                continue
+            folder = (arguments.folder or Path(temporary)) / str(size)
+            folder.mkdir(parents=True, exist_ok=True)
+            measure(size, folder, table)
+    Console(width=150).print(table)
 
 
 if __name__ == "__main__":

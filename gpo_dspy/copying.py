@@ -10,7 +10,7 @@ example, and 12 for a copy.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -87,10 +87,12 @@ class Copies:
             [label for text, is_input in fields if not is_input and (label := text.strip())]
             for fields in read
         ]
+        given = Counter(text for texts in read for text, is_input in texts if not is_input)
         fields = [
             Field(number, tokens(text), is_input)
             for number, texts in enumerate(read)
             for text, is_input in texts
+            if is_input or given[text] == 1  # an answer given twice is the name of a class
         ]
         # With few examples there is little to tell what they have in common.
         least = COMMON if len(read) >= 20 else 2

@@ -24,7 +24,7 @@ PLACEHOLDER = re.compile(r"\{[^\W\d]\w*\}")
 WORD = re.compile(r"\w")
 
 # What DSPy writes where the user wrote nothing; it names every field, and binds nobody to.
-DSPY_DEFAULT = re.compile(r"Given the fields? .*, produce the fields? .*\.", re.DOTALL)
+DSPY_DEFAULT = re.compile(r"Given the fields `[\w`, ]*`, produce the fields `[\w`, ]*`\.")
 
 # Marks that an answer is to be given in: tags and heads named in the running text, \boxed{}, ####.
 FORMAT_MARK = re.compile(
@@ -106,7 +106,7 @@ class Guard:
     def _too_long(self, text: str) -> bool:
         if self.model is None or len(text) > GROWTH * self.length_limit:  # not worth counting
             return len(text) > self.length_limit
-        if len(text.encode()) <= SHORTEST_TOKEN_LIMIT:  # no token is less than a byte
+        if len(text.encode(errors="replace")) <= SHORTEST_TOKEN_LIMIT:  # no token is below a byte
             return False
         tokens, own = count_tokens(self.model, text), count_tokens(self.model, self.start)
         if tokens is None or own is None:

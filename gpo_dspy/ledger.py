@@ -108,15 +108,19 @@ class Ledger:
     def enter(self, entry: Mapping[str, Any]) -> None:
         """Count one entry of DSPy's LM history that reached a model."""
         used = Usage().plus(entry)
-        self.add(used)
-        model = str(entry.get("model"))
-        if used.unpriced_calls:
+        cost = None if used.unpriced_calls else used.cost
+        tokens = (used.input_tokens, used.output_tokens)
+        self.count(LMCall(self.role, str(entry.get("model")), *tokens, cost, time.time()))
+
+    def count(self, call: LMCall) -> None:
+        """Count a call that was made here or in another process."""
+        unpriced = call.cost is None
+        self.add(Usage(1, call.input_tokens, call.output_tokens, call.cost or 0.0, int(unpriced)))
+        if unpriced:
             with self._lock:
-                self.unpriced_models.add(model)
+                self.unpriced_models.add(call.model)
         if self._on_call is not None:
-            cost = None if used.unpriced_calls else used.cost
-            tokens = (used.input_tokens, used.output_tokens)
-            self._on_call(LMCall(self.role, model, *tokens, cost, time.time()))
+            self._on_call(call)
 
 
 class Watch:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -100,11 +100,13 @@ def submitted(
     todo = deque(range(len(items)))
     done: queue.SimpleQueue[Finished[R]] = queue.SimpleQueue()
     under_way: dict[int, Future[R]] = {}
-    closed = dropping = False
+    closed = dropping = broken = False
 
     def finish(position: int, future: Future[R]) -> None:
+        nonlocal broken
         if not future.cancelled():
             error = future.exception()
+            broken = broken or isinstance(error, BrokenExecutor)
             done.put((position, None if error else future.result(), error))
         elif not dropping:  # somebody else's doing: the executor was shut down
             done.put((position, None, CancelledError("executor: it dropped a call")))
@@ -127,7 +129,9 @@ def submitted(
     def drop() -> int:
         nonlocal dropping
         dropping = True
-        dropped = len(todo) + sum(future.cancel() for future in under_way.values())
+        dropped = len(todo)
+        if not broken:  # a broken pool ends its calls itself, and trips over those cancelled
+            dropped += sum(future.cancel() for future in under_way.values())
         todo.clear()
         under_way.clear()
         return dropped

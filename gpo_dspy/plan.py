@@ -34,6 +34,7 @@ class Plan:
         validation: Validation examples that the search may use.
         holdout: Examples kept for the final claim.
         first_round: Metric calls that a step's first round may take.
+        expected_cost: US dollars, roughly; None if a price is not known.
     """
 
     max_metric_calls: int
@@ -44,6 +45,7 @@ class Plan:
     validation: int
     holdout: int
     first_round: int
+    expected_cost: float | None = None
 
     @property
     def reserve(self) -> int:
@@ -51,10 +53,12 @@ class Plan:
         return 2 * self.holdout
 
     def __str__(self) -> str:
+        cost = "" if self.expected_cost is None else f"; roughly ${self.expected_cost:.2g}"
         return (
             f"up to {self.max_metric_calls:,} metric calls; about {self.steps} steps of "
             f"{self.candidates} candidates; {self.train} training and {self.validation} validation "
             f"examples searched, {self.holdout} kept for the final claim ({self.reserve} calls)"
+            f"{cost}"
         )
 
 

@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import dspy
 
-from gpo_dspy.budget import BudgetSpent, Limits, Meter
+from gpo_dspy.budget import BudgetSpent, Meter
 from gpo_dspy.callbacks import Callbacks
-from gpo_dspy.data import Data, assign_roles
 from gpo_dspy.errors import BackendUnavailable
 from gpo_dspy.evaluation.runner import Runner
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.statistics import mean_estimate, paired_difference
 from gpo_dspy.executors import places
-from gpo_dspy.journal import Journal
 from gpo_dspy.ledger import Ledger, Usage
 from gpo_dspy.loop import optimize
-from gpo_dspy.plan import LARGEST_HOLDOUT, Plan, auto_metric_calls, holdout_size, make_plan
-from gpo_dspy.program import optimizable_predictors, state_of, with_state
+from gpo_dspy.preparing import (
+    data_and_plan,
+    journal_for,
+    prompt_model_for,
+    secrets_of,
+    start_state,
+)
+from gpo_dspy.prices import expected_cost
+from gpo_dspy.program import with_state
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.report.progress import Progress
 from gpo_dspy.result import Claim, GPOResult
 from gpo_dspy.rewriter import Rewriter
 from gpo_dspy.search import Search
-from gpo_dspy.secrets import Secrets
 from gpo_dspy.state import RunState, StopReason
 from gpo_dspy.trajectory import Trajectory
 
@@ -52,15 +56,14 @@ class Run:
         testset: Sequence[dspy.Example] | None,
     ) -> None:
         self._student = student
-        self._start = _start_state(student)
-        prompt_model = _prompt_model(optimizer.prompt_model, student)
-        self._data, self._plan = _plan(
-            optimizer, len(self._start.instructions), trainset, valset, testset
-        )
+        self._start = start_state(student)
+        prompt_model = prompt_model_for(optimizer, student)
+        self._data, self._plan = data_and_plan(optimizer, self._start, trainset, valset, testset)
+        cost = expected_cost(student, self._data.examples, prompt_model, self._plan)
+        self._plan = replace(self._plan, expected_cost=cost)
+        secrets = secrets_of(optimizer, student, prompt_model)
         sets = {"trainset": trainset, "valset": valset or (), "testset": testset or ()}
-        urls = [optimizer.storage] if optimizer.storage else []
-        secrets = Secrets.of(*_lms(student, prompt_model), urls=urls)
-        self._journal = _journal(
+        self._journal = journal_for(
             optimizer, student, prompt_model, sets, self._data, self._plan, secrets
         )
         patience = replace(optimizer.patience, hide=secrets.hide)
@@ -227,82 +230,3 @@ class Run:
     def _recall(self, predictor: str, instruction: str) -> Sequence[tuple[str, str]]:
         """Return prompts of earlier runs for a predictor, with where they come from."""
         return self._journal.recollect(predictor, instruction, self._plan.candidates)
-
-
-def _journal(
-    optimizer: GPO,
-    student: dspy.Module,
-    prompt_model: dspy.LM,
-    sets: Mapping[str, Sequence[dspy.Example]],
-    data: Data,
-    plan: Plan,
-    secrets: Secrets,
-) -> Journal:
-    if optimizer.storage is None:
-        return Journal()
-    from gpo_dspy.resume import open_journal  # SQLAlchemy: only with a storage
-
-    return open_journal(optimizer, student, prompt_model, sets, data, plan, secrets)
-
-
-def _lms(student: dspy.Module, prompt_model: dspy.LM) -> list[dspy.LM]:
-    own = [predictor.lm for predictor in optimizable_predictors(student).values()]
-    return [lm for lm in (dspy.settings.lm, prompt_model, *own) if lm is not None]
-
-
-def _start_state(student: object) -> ProgramState:
-    if not isinstance(student, dspy.Module):
-        raise ValueError(
-            f"student must be a dspy.Module, got {type(student).__name__}; compile takes the "
-            "program itself, for example dspy.ChainOfThought('question -> answer')."
-        )
-    return state_of(student)
-
-
-def _prompt_model(given: dspy.LM | None, student: dspy.Module) -> dspy.LM:
-    """Return the LM that writes the rewrites; refuse a program that has none to run on."""
-    configured = dspy.settings.lm
-    own = {name: p.lm for name, p in optimizable_predictors(student).items()}
-    unequipped = [name for name, lm in own.items() if lm is None]
-    if unequipped and configured is None:
-        raise ValueError(
-            f"No LM is configured for {', '.join(unequipped)}: call "
-            "dspy.configure(lm=dspy.LM('provider/model')) first, or student.set_lm(...)."
-        )
-    return given or configured or next(iter(own.values()))
-
-
-def _plan(
-    optimizer: GPO,
-    predictors: int,
-    trainset: Sequence[dspy.Example],
-    valset: Sequence[dspy.Example] | None,
-    testset: Sequence[dspy.Example] | None,
-) -> tuple[Data, Plan]:
-    """Give the examples their roles and lay out the run over them."""
-    settings = optimizer.settings
-    calls, auto = optimizer.max_metric_calls, optimizer.auto
-    if calls is None and auto is None and optimizer.epochs is None:
-        auto = "light" if optimizer.limits == Limits() else "heavy"
-    if auto is not None:
-        calls = auto_metric_calls(auto, predictors) + 2 * len(testset or ())
-    size = 0
-    if optimizer.holdout:
-        size = LARGEST_HOLDOUT if calls is None else holdout_size(calls)
-    data = assign_roles(trainset, valset, testset, holdout=size, seed=settings.seed)
-    max_steps = None
-    if optimizer.epochs is not None:
-        max_steps = optimizer.epochs * -(-len(data.train) // settings.batch_size)
-    if calls is None:  # the epochs alone end the run: enough for every candidate on every example
-        searched = len(data.train) + len(data.validation)
-        calls = searched * (1 + (max_steps or 1) * settings.candidates_per_step)
-        calls += 2 * len(data.holdout)
-    plan = make_plan(
-        data,
-        max_metric_calls=calls,
-        max_steps=max_steps,
-        candidates=settings.candidates_per_step,
-        evaluation=settings.evaluation,
-        failures=settings.failures,
-    )
-    return data, plan

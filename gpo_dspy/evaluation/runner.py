@@ -5,15 +5,17 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError
 
 from gpo_dspy.backend_errors import Patience, is_backend_error
+from gpo_dspy.courier import Courier
 from gpo_dspy.errors import MetricError
 from gpo_dspy.evaluation.metric import Metric, NamedScores
 from gpo_dspy.evaluation.tracing import (
@@ -23,9 +25,10 @@ from gpo_dspy.evaluation.tracing import (
     last_calls,
     name_calls,
 )
-from gpo_dspy.executors import submit_here
+from gpo_dspy.executors import in_this_process, submit_here
 from gpo_dspy.ledger import Ledger, Usage
 from gpo_dspy.parallel import as_completed, no_gate, submitted
+from gpo_dspy.pickling import pack
 from gpo_dspy.time_limit import Stopwatch, call_within
 
 __all__ = ["Evaluation", "Evaluator", "Job", "Outcome", "PredictorCall", "Runner"]
@@ -188,6 +191,7 @@ class Runner:
     hide: Callable[[str], str] = str
     executor: Executor | None = None
     example_timeout: float | None = None
+    _name: str = field(default_factory=lambda: uuid4().hex, repr=False)
 
     def run(
         self,
@@ -198,26 +202,52 @@ class Runner:
 
         Args:
             jobs: What to evaluate.
-            keep: Told each position and result at once, in the thread that made it: what is
+            keep: Told each position and result at once, in the thread that has it: what is
                 kept there is lost neither to a crash nor to an interrupt.
 
         Raises:
             BackendUnavailable: A backend refused, or stayed away too long.
             BudgetSpent: A limit was reached; the jobs not yet begun are not made.
+            ValueError: The executor has other processes, and something cannot go there.
         """
         evaluator = Evaluator(self.metric, self.patience, self.example_timeout, self.hide)
+        kept = keep or _forget
 
         def evaluate(position: int) -> Evaluation:
             evaluation = evaluator(jobs[position].program, jobs[position].example, self.ledger)
-            if keep is not None:
-                keep(position, evaluation)
+            kept(position, evaluation)
             return evaluation
 
-        positions, threads, gate = range(len(jobs)), self.num_threads, self.gate
+        positions = range(len(jobs))
         if self.executor is None:
-            return as_completed(evaluate, positions, num_threads=threads, gate=gate)
-        submit = partial(submit_here, self.executor, evaluate)
-        return submitted(submit, positions, most=threads, gate=gate)
+            return as_completed(evaluate, positions, num_threads=self.num_threads, gate=self.gate)
+        submit: Callable[[int], Future[Evaluation]]
+        if in_this_process(self.executor):
+            submit = partial(submit_here, self.executor, evaluate)
+        else:
+            submit = self._elsewhere(self.executor, evaluator, jobs, kept)
+        return submitted(submit, positions, most=self.num_threads, gate=self.gate)
+
+    def _elsewhere(
+        self,
+        executor: Executor,
+        evaluator: Evaluator,
+        jobs: Sequence[Job],
+        keep: Callable[[int, Evaluation], None],
+    ) -> Callable[[int], Future[Evaluation]]:
+        """Return what begins a job in another process."""
+        pack(self.metric.function, "metric")  # for the name in the error
+        courier = Courier[Evaluation](executor, evaluator, self.ledger, self._name)
+
+        def submit(position: int) -> Future[Evaluation]:
+            job = jobs[position]
+            return courier.submit(job.program, job.example, partial(keep, position))
+
+        return submit
+
+
+def _forget(position: int, evaluation: Evaluation) -> None:
+    """Keep nothing."""
 
 
 def run_program(program: dspy.Module, example: dspy.Example) -> tuple[Evaluation, DSPyTrace]:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import dspy
 
 from gpo_dspy.evaluation.runner import FAILURE_SCORE, Evaluation, Job, Outcome, Runner
+from gpo_dspy.evaluation.tracing import without_history
 from gpo_dspy.journal import Journal, Pair
 from gpo_dspy.ledger import Usage
 from gpo_dspy.objective import Objective, Weights, names_differ, weigh
@@ -70,7 +71,9 @@ class Scoreboard:
         self.reused = 0
         self.outcomes: Counter[Outcome] = Counter()
         # Blocks of one step come back to the same few programs.
-        self._program = lru_cache(maxsize=32)(lambda state: with_state(student, state))
+        self._program = lru_cache(maxsize=32)(
+            lambda state: without_history(with_state(student, state))
+        )
 
     @property
     def remaining(self) -> int:

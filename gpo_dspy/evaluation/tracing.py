@@ -22,6 +22,24 @@ class PredictorCall:
     outputs: dict[str, Any]
 
 
+class NoHistory(list[Any]):
+    """The LM history of a module that keeps none."""
+
+    def append(self, entry: Any) -> None:
+        """Forget an entry."""
+
+
+def without_history(program: dspy.Module) -> dspy.Module:
+    """Have a program's modules keep no LM history, and return it.
+
+    DSPy looks for predictors in every list of a module, its history too: after a few hundred
+    metric calls that takes longer than the rest of a call. An LM's own history is kept.
+    """
+    for _, module in program.named_sub_modules(dspy.Module):
+        module.history = NoHistory()
+    return program
+
+
 def name_calls(program: dspy.Module, trace: Iterable[Any]) -> tuple[PredictorCall, ...]:
     """Name the predictors of a DSPy trace; by object, since signatures may be equal."""
     names = predictor_names(program)

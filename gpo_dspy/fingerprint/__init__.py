@@ -6,15 +6,16 @@ used by others.
 
 from __future__ import annotations
 
+import functools
 import inspect
-
 from collections.abc import Callable
 from typing import Any
 
 import dspy
 
 from gpo_dspy.fingerprint import code, data, programs  # noqa: F401 - they register what they know
-from gpo_dspy.fingerprint.describer import Describer, digest, to_text
+from gpo_dspy.fingerprint.describer import Describer
+from gpo_dspy.fingerprint.digests import digest, to_text
 from gpo_dspy.fingerprint.readable import example_json
 
 __all__ = [
@@ -42,7 +43,10 @@ def metric_fingerprint(function: Callable[..., Any]) -> str:
     Args:
         function: A function, lambda, method, partial, callable object or DSPy module.
     """
-    home = getattr(inspect.unwrap(function), "__module__", None)
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    home = getattr(inspect.unwrap(inner), "__module__", None)
     return digest(to_text(Describer(home=home)(function)))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import enum
 import functools
 import inspect
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dspy
@@ -21,16 +22,17 @@ from gpo_dspy.fingerprint.describer import (
     is_library,
     name_of,
     setting,
+    user_classes,
 )
 from gpo_dspy.fingerprint.source import (
     class_tree,
     describe_code,
-    describe_tree,
     function_in,
     function_tree,
     loaded_globals,
     mutated_attributes,
     mutated_names,
+    tree_digest,
 )
 
 DATA = (type(None), bool, int, float, str, tuple, list, dict, set, frozenset)
@@ -97,12 +99,17 @@ def _class(cls: type, to: Describer) -> Any:
     if issubclass(cls, pydantic.BaseModel):
         fields = cls.model_fields.items()
         members["fields of the model"] = [[name, to(field.annotation)] for name, field in fields]
-    body = None if tree is None else describe_tree(tree)
-    return ["class", cls.__qualname__, body, list(map(to, cls.__bases__)), sorted(members.items())]
+    return [
+        "class",
+        cls.__qualname__,
+        tree_digest(tree),
+        list(map(to, cls.__bases__)),
+        sorted(members.items()),
+    ]
 
 
 def _class_attributes(cls: type, to: Describer) -> dict[str, Any]:
-    changing = mutated_attributes(cls)
+    changing = mutated_attributes(user_classes(cls))
     return {
         name: to(setting(name, member, changing))
         for name, member in vars(cls).items()
@@ -112,25 +119,32 @@ def _class_attributes(cls: type, to: Describer) -> dict[str, Any]:
 
 def _uses(function: types.FunctionType, to: Describer) -> list[Any]:
     """Describe the closure of a function, and the globals it reads."""
-    changing = mutated_names(function.__code__)
-    held: dict[str, Any] = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            held[name] = to(setting(name, cell.cell_contents, changing))
-        except ValueError:  # nothing is assigned to it yet
-            held[name] = None
-    read: dict[str, Any] = {}
-    chains = loaded_globals(function.__code__) if to.follows(function.__module__) else set()
-    for chain in sorted(_known(chains, function.__globals__)):
+    followed = to.follows(function.__module__)
+    changing = mutated_names(function.__code__) if followed else frozenset()
+    held = {
+        name: to(setting(name, value, changing))
+        for name, value in _closure(function)
+        if followed or (callable(value) and to.follows(getattr(value, "__module__", None)))
+    }
+    read = {}
+    for chain in sorted(_globals(function)) if followed else ():
         name, value = _resolve(chain, function.__globals__, to)
         if not _makes_predictors(function, value):
             read[name] = to(setting(name, value, changing))
     return [sorted(held.items()), sorted(read.items())]
 
 
-def _known(chains: set[tuple[str, ...]], namespace: Mapping[str, Any]) -> set[tuple[str, ...]]:
-    """Return the names that are no builtins, and do not tell where a module comes from."""
-    return {c for c in chains if c[0] in namespace and not c[0].startswith("__")}
+def _closure(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    names, cells = function.__code__.co_freevars, function.__closure__ or ()
+    for name, cell in zip(names, cells, strict=True):
+        with contextlib.suppress(ValueError):  # nothing is assigned to it yet
+            yield name, cell.cell_contents
+
+
+def _globals(function: types.FunctionType) -> set[tuple[str, ...]]:
+    """Return the globals that are no builtins, and do not tell where a module comes from."""
+    namespace, chains = function.__globals__, loaded_globals(function.__code__)
+    return {chain for chain in chains if chain[0] in namespace and chain[0][:2] != "__"}
 
 
 def _resolve(
@@ -162,6 +176,8 @@ def _is_inside(code: types.CodeType, tree: ast.ClassDef) -> bool:
     """Say whether a method is written in its class, and not made elsewhere."""
     own = function_tree(code)
     return own is not None and any(
-        isinstance(node, type(own)) and node.lineno == own.lineno and ast.dump(node) == ast.dump(own)
+        isinstance(node, type(own))
+        and node.lineno == own.lineno
+        and ast.dump(node) == ast.dump(own)
         for node in ast.walk(tree)
     )

@@ -16,7 +16,8 @@ import dspy
 import numpy
 import pydantic
 
-from gpo_dspy.fingerprint.describer import PLAIN, Describer, describe, name_of, to_text
+from gpo_dspy.fingerprint.describer import PLAIN, Describer, describe, name_of
+from gpo_dspy.fingerprint.digests import to_text
 
 STABLE_REPR = (
     datetime.date,
@@ -36,7 +37,8 @@ STABLE_REPR = (
 @describe.register(float)
 @describe.register(str)
 def _(value: Any, to: Describer) -> Any:  # of a subclass
-    return to(next(plain for plain in PLAIN if isinstance(value, plain))(value))
+    plain: Any = next(kind for kind in PLAIN if isinstance(value, kind))
+    return to(plain(value))
 
 
 @describe.register(bytes)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-import hashlib
 import inspect
-import json
 import pathlib
 import re
 import sys
@@ -20,6 +18,7 @@ import typing
 from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
+from gpo_dspy.fingerprint.digests import digest, to_text
 from gpo_dspy.fingerprint.source import mutated_attributes
 from gpo_dspy.secrets import is_secret_variable
 
@@ -48,12 +47,13 @@ class Describer:
         content: Whether an object of an unknown class is described by all it holds (what an
             example holds is what it is), or by its class alone (a client or a model that a
             metric uses changes while it works).
-        home: A module whose code is described although it is a library's.
+        home: A module whose code is described although it is installed as a library.
     """
 
     def __init__(self, *, content: bool = False, home: str | None = None) -> None:
         self.content = content
-        self._home = home
+        named_only = home is None or home.partition(".")[0] in LIBRARIES
+        self._home = None if named_only else home
         self._path: list[int] = []
         self._digests: dict[int, tuple[object, str]] = {}
 
@@ -62,6 +62,8 @@ class Describer:
         kind = type(value)
         if kind is int:
             return value if abs(value) < LARGEST_INT else ["int", hex(value)]
+        if kind is str:
+            return value if _is_unicode(value) else ["points", *map(ord, value)]
         if kind in PLAIN:
             return value
         if id(value) in self._path:
@@ -76,7 +78,7 @@ class Describer:
 
     def follows(self, module: str | None) -> bool:
         """Say whether the code of a module is described, and not only named."""
-        return module == self._home or not is_library(module)
+        return not is_library(module) or module == self._home
 
     def once(self, value: object, description: Callable[[], Any]) -> Any:
         """Describe what many things may refer to by its digest, so that the whole stays small."""
@@ -100,7 +102,7 @@ def describe(value: Any, to: Describer) -> Any:
     """
     if getattr(value, "__module__", None) == "typing" or typing.get_origin(value) is not None:
         return describe_annotation(value, to)
-    if callable(getattr(value, "__wrapped__", None)):  # a cache does not change what a function does
+    if callable(getattr(value, "__wrapped__", None)):  # by a cache
         return to(value.__wrapped__)
     if to.content:
         return _content(value, to)
@@ -135,16 +137,25 @@ def _content(value: Any, to: Describer) -> Any:
     return ["reduced", name_of(make), *map(to, arguments), *map(to, parts)]
 
 
+def _is_unicode(text: str) -> bool:
+    """Say whether a text has no half of a surrogate pair: in JSON, two of them become one."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def settings_of(value: Any) -> Iterator[tuple[str, Any]]:
     """Yield the attributes of an object, without the values that its own methods change."""
-    changing = {
-        name
-        for cls in type(value).__mro__
-        if not is_library(cls.__module__)
-        for name in mutated_attributes(cls)
-    }
+    changing = mutated_attributes(user_classes(type(value)))
     for name, attribute in attributes_of(value):
         yield name, setting(name, attribute, changing)
+
+
+def user_classes(cls: type) -> list[type]:
+    """Return a class and its bases, without those of libraries."""
+    return [base for base in cls.__mro__ if not is_library(base.__module__)]
 
 
 def setting(name: str, value: Any, changing: Container[str]) -> Any:
@@ -157,10 +168,13 @@ def setting(name: str, value: Any, changing: Container[str]) -> Any:
 
 def attributes_of(value: Any) -> list[tuple[str, Any]]:
     """Return the attributes of an object, in slots or not."""
-    slots = (vars(cls).get("__slots__", ()) for cls in type(value).__mro__)
-    names = (name for slot in slots for name in ([slot] if isinstance(slot, str) else slot))
-    kept = [name for name in names if not name.startswith("__") and hasattr(value, name)]
-    return [*((name, getattr(value, name)) for name in kept), *getattr(value, "__dict__", {}).items()]
+    found = dict(getattr(value, "__dict__", {}))
+    for cls in type(value).__mro__:
+        slots = vars(cls).get("__slots__", ())
+        for name in [slots] if isinstance(slots, str) else slots:
+            if not name.startswith("__") and hasattr(value, name):
+                found[name] = getattr(value, name)
+    return list(found.items())
 
 
 def name_of(thing: Any) -> str:
@@ -171,17 +185,3 @@ def name_of(thing: Any) -> str:
         return name
     package = module.partition(".")[0]  # of Python's own: Path is in pathlib._local since 3.13
     return f"{package if package in sys.stdlib_module_names else module}.{name}"
-
-
-def to_text(description: Any) -> str:
-    """Write a description as JSON, in ASCII."""
-    return json.dumps(description, separators=(",", ":"))
-
-
-def digest(*parts: str) -> str:
-    """Return 128 bits of the SHA-256 of some texts, as 32 hexadecimal characters."""
-    whole = hashlib.sha256()
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogatepass")
-        whole.update(len(encoded).to_bytes(8, "big") + encoded)
-    return whole.hexdigest()[:32]

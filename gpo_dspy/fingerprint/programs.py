@@ -59,17 +59,13 @@ def predictors(program: dspy.Module, *, instructions: bool = False) -> Any:
     """
     to = Describer()
     optimizable = {id(predictor) for _, predictor in program.named_predictors()}
-    return [
-        [
-            path,
-            describe_signature(
-                predictor.signature, to, instructions=instructions or id(predictor) not in optimizable
-            ),
-            to.mapping((k, v) for k, v in predictor.config.items() if not is_secret_setting(k)),
-            to(predictor.fields),
-        ]
-        for path, predictor in _predictors(program)
-    ]
+    described = []
+    for path, predictor in _predictors(program):
+        told = instructions or id(predictor) not in optimizable
+        signature = describe_signature(predictor.signature, to, instructions=told)
+        config = [(k, v) for k, v in predictor.config.items() if not is_secret_setting(k)]
+        described.append([path, signature, to.mapping(config), to(predictor.fields)])
+    return described
 
 
 def demos(program: dspy.Module) -> Any:
@@ -94,7 +90,7 @@ def tools(program: dspy.Module) -> Any:
 
 def adapter(program: dspy.Module) -> Any:  # noqa: ARG001 - as the other parts
     """Describe the configured adapter."""
-    return Describer()(dspy.settings.adapter)
+    return Describer()(dspy.settings.adapter or dspy.ChatAdapter())  # DSPy's default
 
 
 PARTS = {
@@ -159,7 +155,13 @@ def describe_signature(
         instructions: Whether the instructions count.
     """
     fields = [
-        [name, to(field.annotation), to(field.json_schema_extra), to(field.metadata)]
+        [
+            name,
+            to(field.annotation),
+            to(field.json_schema_extra),
+            to(field.metadata),
+            to(field.default),
+        ]
         for name, field in signature.model_fields.items()
     ]
     return ["signature", str(signature.instructions) if instructions else None, fields]

@@ -17,7 +17,7 @@ def example_json(example: dspy.Example) -> str:
     Values that JSON has no form for are written as what is nearest, or as their text.
     """
     inputs = getattr(example, "_input_keys", None) or ()
-    fields = {"inputs": {}, "labels": {}}
+    fields: dict[str, dict[str, Any]] = {"inputs": {}, "labels": {}}
     for name, value in example.items():
         fields["inputs" if name in inputs else "labels"][name] = _readable(value)
     return json.dumps(fields)
@@ -25,7 +25,9 @@ def example_json(example: dspy.Example) -> str:
 
 def _readable(value: Any) -> Any:
     try:
-        return pydantic_core.to_jsonable_python(value, bytes_mode="base64", fallback=_fallback)
+        plain = pydantic_core.to_jsonable_python(value, bytes_mode="base64", fallback=_fallback)
+        json.dumps(plain)
+        return plain
     except (ValueError, RecursionError):  # it holds itself, a key is no text, an int is too long
         return _text(value)
 

@@ -8,10 +8,12 @@ import inspect
 import linecache
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any, TypeAlias
+
+from gpo_dspy.fingerprint.digests import digest, to_text
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -19,10 +21,14 @@ LAYOUT = frozenset({"ctx", "kind", "type_comment"})
 """Fields of the syntax tree that say nothing about what the code does."""
 
 MUTATORS = frozenset(
-    "add append appendleft clear discard extend insert pop popitem remove setdefault sort reverse "
-    "subtract update".split()
+    {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem"}
+    | {"remove", "reverse", "setdefault", "sort", "subtract", "update"}
 )
 """Methods that change the built-in containers."""
+
+
+ENTRIES = frozenset({"__call__", "forward", "aforward"})
+CONSTRUCTORS = frozenset({"__init__", "__new__", "__post_init__", "__setstate__"})
 
 
 def describe_code(code: CodeType) -> list[Any]:
@@ -31,10 +37,18 @@ def describe_code(code: CodeType) -> list[Any]:
     The syntax tree leaves out comments, white space and the docstring. Bytecode is stable across
     processes of one Python version only.
     """
-    tree = function_tree(code)
-    if tree is not None:
-        return ["source", describe_tree(tree)]
-    return ["bytecode", *_bytecode(code)]
+    described = tree_digest(function_tree(code))
+    return ["bytecode", *_bytecode(code)] if described is None else ["source", described]
+
+
+def tree_digest(tree: ast.AST | None) -> str | None:
+    """Return the hash of a syntax tree; None if there is none, or it is too deep to walk."""
+    if tree is None:
+        return None
+    try:
+        return digest(to_text(describe_tree(tree)))
+    except RecursionError:
+        return None
 
 
 def describe_tree(node: Any) -> Any:
@@ -80,7 +94,8 @@ def class_tree(cls: type) -> ast.ClassDef | None:
         if inside:
             return inside[-1]
     try:
-        lines = linecache.getlines(inspect.getsourcefile(cls) or "", vars(sys.modules[cls.__module__]))
+        file = inspect.getsourcefile(cls) or ""
+        lines = linecache.getlines(file, vars(sys.modules[cls.__module__]))
     except (TypeError, KeyError):
         return None
     found = _classes("".join(lines), cls.__qualname__)
@@ -93,20 +108,7 @@ def _holds(node: ast.ClassDef, code: CodeType) -> bool:
 
 def loaded_globals(code: CodeType) -> set[tuple[str, ...]]:
     """Return what code reads of its globals, as dotted names: ``("math", "sqrt")``."""
-    chains, chain = set(), []
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "EXTENDED_ARG":
-            continue
-        if instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and chain:
-            chain.append(instruction.argval)
-            continue
-        if chain:
-            chains.add(tuple(chain))
-        chain = [instruction.argval] if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME") else []
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            chains |= loaded_globals(constant)
-    return chains
+    return _loaded(code, "LOAD_GLOBAL", "LOAD_NAME")
 
 
 def mutated_names(code: CodeType) -> set[str]:
@@ -117,33 +119,42 @@ def mutated_names(code: CodeType) -> set[str]:
     tree = function_tree(code)
     if tree is None:
         stores = ("STORE_GLOBAL", "STORE_DEREF")
-        return {str(i.argval) for i in dis.get_instructions(code) if i.opname in stores}
+        stored = {str(i.argval) for i in dis.get_instructions(code) if i.opname in stores}
+        loaded = _loaded(code, "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
+        return stored | {chain[0] for chain in loaded if chain[-1] in MUTATORS}
     changed: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.Global, ast.Nonlocal)):
             changed.update(node.names)
-        elif isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(
-            node.ctx, ast.Load
-        ):
-            changed.update(_names(node))
-        elif (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr in MUTATORS
-        ):
-            changed.update(_names(node.func.value))
+        elif isinstance(node, (ast.Attribute, ast.Subscript)):
+            changed.update(() if isinstance(node.ctx, ast.Load) else _names(node))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            changed.update(_names(node.func.value) if node.func.attr in MUTATORS else ())
     return changed
 
 
-def mutated_attributes(cls: type) -> set[str]:
-    """Return the attributes that the methods of a class change after an object is made."""
-    return {
-        name
-        for key, member in vars(cls).items()
-        if key not in ("__init__", "__new__", "__post_init__", "__setstate__")
-        and (function := function_in(member)) is not None
-        for name in mutated_names(function.__code__)
+def mutated_attributes(classes: Iterable[type]) -> set[str]:
+    """Return the attributes that an object changes while it is used.
+
+    Args:
+        classes: The classes whose methods the object has. If it can be called, only methods
+            that the call leads to count: another may be there to change a setting.
+    """
+    methods = {
+        name: function.__code__
+        for cls in reversed(list(classes))
+        for name, member in vars(cls).items()
+        if (function := function_in(member)) is not None
     }
+    used = {name for name in methods if name not in CONSTRUCTORS}
+    if not used.isdisjoint(ENTRIES):
+        reached: set[str] = set()
+        frontier = used & ENTRIES
+        while frontier:
+            reached |= frontier
+            frontier = {n for name in frontier for n in methods[name].co_names} & used - reached
+        used = reached
+    return {name for method in used for name in mutated_names(methods[method])}
 
 
 def function_in(member: Any) -> FunctionType | None:
@@ -151,6 +162,25 @@ def function_in(member: Any) -> FunctionType | None:
     for wrapped in ("__func__", "fget", "func"):
         member = getattr(member, wrapped, member)
     return member if isinstance(member, FunctionType) else None
+
+
+def _loaded(code: CodeType, *opcodes: str) -> set[tuple[str, ...]]:
+    """Return the dotted names that code, and the functions in it, load by some opcodes."""
+    chains: set[tuple[str, ...]] = set()
+    chain: list[str] = []
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "EXTENDED_ARG":
+            continue
+        if instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and chain:
+            chain.append(instruction.argval)
+            continue
+        if chain:
+            chains.add(tuple(chain))
+        chain = [instruction.argval] if instruction.opname in opcodes else []
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            chains |= _loaded(constant, *opcodes)
+    return chains
 
 
 def _names(node: ast.AST) -> Iterator[str]:
@@ -181,7 +211,7 @@ def _parsed(text: str) -> ast.Module:
 @lru_cache(maxsize=32)
 def _functions(text: str) -> defaultdict[tuple[int, str], list[Function]]:
     """Return the functions of a file by the line that their code objects name."""
-    found = defaultdict(list)
+    found: defaultdict[tuple[int, str], list[Function]] = defaultdict(list)
     for node in ast.walk(_parsed(text)):
         if isinstance(node, ast.Lambda):
             found[node.lineno, "<lambda>"].append(node)
@@ -208,8 +238,9 @@ def _argument_names(arguments: ast.arguments) -> tuple[str, ...]:
 
 def _code_only(node: ast.AST, name: str, value: Any) -> Any:
     """Return a field of a node; the body of a function without its docstring."""
-    documented = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and name == "body"
-    return value[1:] if documented and ast.get_docstring(node, clean=False) is not None else value
+    if name == "body" and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return value[1:] if ast.get_docstring(node, clean=False) is not None else value
+    return value
 
 
 def _merged(values: list[ast.expr]) -> list[ast.expr]:

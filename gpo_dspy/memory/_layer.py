@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
 from gpo_dspy.vector_index import VectorIndex
 
-Ids = NDArray[np.int64]
-Rows = NDArray[np.float32]
+Ids: TypeAlias = NDArray[np.int64]
+Rows: TypeAlias = NDArray[np.float32]
 
 
 class Layer:
@@ -37,9 +39,14 @@ class Layer:
             self.index.add(rows)
             self.ids = np.concatenate([self.ids, ids])
 
-    def part(self, first: int, count: int) -> tuple[Ids, Rows]:
-        """Return the ids and vectors at up to ``count`` positions from ``first`` on."""
-        return self.ids[first : first + count], self.index.rows(first, count)
+    def at(self, positions: NDArray[np.int64]) -> tuple[Ids, Rows]:
+        """Return ids and vectors by position."""
+        return self.ids[positions], self.index.rows(positions)
+
+    def holds(self, ids: Ids) -> NDArray[np.bool_]:
+        """Tell which of some ids are here."""
+        lowest = ids.min() if len(ids) else 0
+        return np.isin(ids, self.ids[self.ids >= lowest])  # most are lower, and isin sorts
 
     def search(
         self, vector: Rows, k: int, among: Ids | None = None
@@ -48,5 +55,5 @@ class Layer:
         if not len(self):
             return self.ids, np.empty(0)
         mask = None if among is None else np.isin(self.ids, among)
-        positions, similarities = self.index.search(vector, k, among=mask)
+        positions, similarities = self.index.search(vector, k, among=mask, births=self.ids)
         return self.ids[positions], similarities

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from pathlib import Path
@@ -12,21 +13,26 @@ from numpy.typing import NDArray
 
 from gpo_dspy.memory import _file
 from gpo_dspy.memory._layer import Ids, Layer, Rows
-from gpo_dspy.vector_index import VectorIndex
+from gpo_dspy.vector_index import VectorIndex, threads
 
 logger = logging.getLogger(__name__)
 
-_CHUNK = 5_000  # vectors added to a graph at a time: less than a second, after which it may stop
-_SHARE = 20  # the upper layer is merged into the lower when it has one vector for so many
+_CHUNK = 5_000  # vectors added at a time: about a second, after which the thread may end
+_SHARE = 20  # the layers are merged when the upper has one vector for so many of the lower
+_CORES = max((os.cpu_count() or 1) // 2, 1)  # used to merge; the rest is left to the user
+_SAMPLE = 16  # vectors compared to tell whether a file belongs here
 
 
 class Layers:
     """A lower layer that is only searched, and an upper one that grows and is always exact.
 
-    When the upper layer has become large enough, a thread makes a new lower layer of both, puts it
-    into the file and replaces the old one; searches go on meanwhile. So it takes minutes to build
-    the graph of a million prompts, and nobody waits for it. The thread ends soon after the main
-    thread, and what it has by then is in the file for the next process.
+    When the upper layer has become large, a thread makes a new lower layer of both, puts it into
+    the file and replaces the old one; searches go on meanwhile. The graph of a million prompts
+    takes minutes, and nobody waits for it. The thread ends soon after the main thread; what it
+    has of a graph by then goes into a file of its own, from where the next process carries on.
+
+    A graph is always made anew, in random order: prompts of one run are much alike, and a graph
+    to which they are added run by run loses the way to some of them.
 
     May be used from several threads at once.
 
@@ -45,8 +51,8 @@ class Layers:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._merging: threading.Thread | None = None
-        self._upper = self._empty()
-        self._lower = self._from_file(mapped=True) or self._empty()
+        self._upper = _exact()
+        self._lower = (path and self._read(path)) or _exact()
 
     def __len__(self) -> int:
         return len(self._lower) + len(self._upper)
@@ -69,14 +75,13 @@ class Layers:
     def forget(self) -> None:
         """Drop all vectors."""
         with self._lock:
-            self._lower, self._upper = self._empty(), self._empty()
+            self._lower, self._upper = _exact(), _exact()
 
     def add(self, ids: Ids, rows: Rows) -> None:
         """Append the vectors [n, d] of the prompts that are not there yet."""
-        if len(ids):
-            with self._lock:
-                fresh = ~(_held(self._lower, ids) | _held(self._upper, ids))
-                self._upper.add(ids[fresh], rows[fresh])
+        with self._lock:
+            fresh = ~(self._lower.holds(ids) | self._upper.holds(ids))
+            self._upper.add(ids[fresh], rows[fresh])
 
     def search(
         self, vector: Rows, k: int, among: Ids | None = None
@@ -124,7 +129,8 @@ class Layers:
 
     def _merge(self) -> None:
         try:
-            self._replace_lower()
+            with threads(_CORES):
+                self._replace_lower()
         except (MemoryError, RuntimeError) as error:  # FAISS's own
             logger.info("The memory's index is not built, and searches are slower: %s", error)
             self._closing.set()
@@ -132,62 +138,85 @@ class Layers:
             self._merging = None
 
     def _replace_lower(self) -> None:
-        graph = len(self) >= self._exact_below
-        # An empty lower layer means that there is no file, or none to be trusted.
-        old = (self._from_file(mapped=False) if len(self._lower) else None) or self._lower
-        if old is not self._lower and (old.index.is_graph or not graph):
-            merged = old
-        else:
-            index = VectorIndex(exact_below=self._exact_below, graph=graph, half=True)
-            merged = Layer(index)
-            if self._copy(old, merged) < len(old):
+        with self._lock:  # the upper layer may grow meanwhile: what comes later stays in it
+            lower, upper = self._lower, self._upper
+            known = np.concatenate([lower.ids, upper.ids])
+        graph = len(known) >= self._exact_below
+        merged = (graph and self._unfinished(known)) or _exact()
+        if graph and not len(merged):
+            merged = Layer(VectorIndex(exact_below=self._exact_below, graph=True, half=True))
+        missing = np.flatnonzero(~np.isin(known, merged.ids))
+        if graph:
+            np.random.default_rng(0).shuffle(missing)
+        for first in range(0, len(missing), _CHUNK):
+            if self._stopping:
+                if self._path and graph and first >= self._file_from:
+                    self._write(_unfinished(self._path), merged)
                 return
-        copied = self._copy(self._upper, merged)
-        if self._stopping and copied < self._file_from:
-            return
+            merged.add(*self._at(missing[first : first + _CHUNK], lower, upper))
         merged = self._kept(merged)
         with self._lock:
-            rest = self._empty()
-            rest.add(*self._upper.part(copied, len(self._upper)))
+            rest = _exact()
+            rest.add(*upper.at(np.flatnonzero(~np.isin(upper.ids, known))))
             self._lower, self._upper = merged, rest
 
-    def _copy(self, source: Layer, target: Layer) -> int:
-        """Add to ``target`` what ``source`` has more; return how far in it this came."""
-        copied = 0
-        while not self._stopping:
-            with self._lock:
-                ids, rows = source.part(copied, _CHUNK)
-            if not len(ids):
-                break
-            fresh = ~_held(target, ids)
-            target.add(ids[fresh], rows[fresh])
-            copied += len(ids)
-        return copied
+    def _at(self, positions: NDArray[np.int64], lower: Layer, upper: Layer) -> tuple[Ids, Rows]:
+        """Return ids and vectors by position in both layers together."""
+        below = positions < len(lower)
+        places = ((lower, positions[below]), (upper, positions[~below] - len(lower)))
+        with self._lock:
+            parts = [layer.at(place) for layer, place in places if len(place)]
+        return np.concatenate([ids for ids, _ in parts]), np.concatenate(
+            [rows for _, rows in parts]
+        )
 
-    # --- the file -----------------------------------------------------------------------------
+    # --- files --------------------------------------------------------------------------------
 
     def _kept(self, layer: Layer) -> Layer:
         """Write a layer to the file, and return it as it is there, which takes less memory."""
-        if self._path is None:
+        if self._path is None or not self._write(self._path, layer):
             return layer
+        _unfinished(self._path).unlink(missing_ok=True)
+        written = self._read(self._path)
+        return written if written and len(written) == len(layer) else layer
+
+    def _unfinished(self, known: Ids) -> Layer | None:
+        """Return what an earlier process has built, if it is of what is known here."""
+        layer = self._read(_unfinished(self._path), mapped=False) if self._path else None
+        if layer is None or not np.isin(layer.ids, known).all():
+            return None
+        ids, rows = sample(layer)
+        order = np.argsort(known)
+        places = order[np.searchsorted(known, ids, sorter=order)]
+        mine = [self._at(places[i : i + 1], self._lower, self._upper)[1] for i in range(len(ids))]
+        return layer if same(rows, np.concatenate(mine)) else None
+
+    def _write(self, path: Path, layer: Layer) -> bool:
         try:
-            _file.write(self._path, layer, self._embedder)
+            _file.write(path, layer, self._embedder)
         except OSError as error:
             logger.info("The memory's index cannot be kept, and is built each time: %s", error)
             self._path = None
-            return layer
-        written = self._from_file(mapped=True)
-        return written if written and len(written) == len(layer) else layer
+            return False
+        return True
 
-    def _from_file(self, *, mapped: bool) -> Layer | None:
-        if self._path is None:
-            return None
-        return _file.read(self._path, self._embedder, self._exact_below, mapped=mapped)
-
-    def _empty(self) -> Layer:
-        return Layer(VectorIndex(exact_below=sys.maxsize))
+    def _read(self, path: Path, *, mapped: bool = True) -> Layer | None:
+        return _file.read(path, self._embedder, self._exact_below, mapped=mapped)
 
 
-def _held(layer: Layer, ids: Ids) -> NDArray[np.bool_]:
-    """Tell which of some ids a layer has."""
-    return np.isin(ids, layer.ids[layer.ids >= ids.min()])
+def sample(layer: Layer) -> tuple[Ids, Rows]:
+    """Return some ids of a layer, which must not be empty, with their vectors."""
+    return layer.at(np.unique(np.linspace(0, len(layer) - 1, _SAMPLE).astype(np.int64)))
+
+
+def same(ours: Rows, theirs: Rows) -> bool:
+    """Tell whether vectors are the same, half precision aside."""
+    return ours.shape == theirs.shape and bool(np.abs(ours - theirs).max(initial=0.0) < 1e-3)
+
+
+def _exact() -> Layer:
+    return Layer(VectorIndex(exact_below=sys.maxsize))
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f"{path.name}.unfinished")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gpo_dspy.embedding import CachedEmbedder
 from gpo_dspy.memory._layer import Ids, Layer, Rows
-from gpo_dspy.memory._layers import Layers
+from gpo_dspy.memory._layers import Layers, same, sample
 from gpo_dspy.memory._place import index_file
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PAGE = 10_000  # vectors read from the storage at a time
 _OVERLAP = 256  # ids read again: a server gives ids before it shows the rows, so some come late
 _WIDEST = 500  # prompts looked at one by one, before the storage is asked which pass a filter
-_SAMPLE = 16  # prompts of a file that are compared with the storage
+_SAME = 64  # prompts with the same text that are looked through for one of a certain run
 
 
 class Source(Protocol):
@@ -152,7 +152,7 @@ class Memory:
             return None
         vector = stored[row.memory_text]
         # Its own vector finds it; runs of the same task have the same texts.
-        for found, _ in self._nearest(layers, vector, _SAMPLE, _Filter()):
+        for found, _ in self._nearest(layers, vector, _SAME, _Filter()):
             if (found.run, found.predictor, found.text) == (run, row.predictor, row.text):
                 return found
         return None
@@ -196,13 +196,11 @@ class Memory:
 
     def _belongs(self, layer: Layer, name: str) -> bool:
         """Tell whether a layer is of this storage: some vectors of it are there, and the same."""
-        positions = np.unique(np.linspace(0, len(layer) - 1, _SAMPLE).astype(int))
         found = 0
-        for position in positions.tolist():
-            (id_,), mine = layer.part(position, 1)
+        for id_, mine in zip(*sample(layer), strict=True):
             ids, rows = self.storage.memory_vectors(name, after=int(id_) - 1, limit=1)
             if len(ids) and ids[0] == id_:  # else it was deleted since
-                if rows.shape != mine.shape or np.abs(rows - mine).max() > 1e-3:
+                if not same(rows, mine[None]):
                     return False
                 found += 1
         return found > 0

@@ -14,7 +14,7 @@ import dataclasses
 import enum
 import json
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import cattrs
 import dspy
@@ -22,9 +22,12 @@ from cattrs.gen import make_dict_unstructure_fn, override
 from dspy.adapters.utils import serialize_for_json
 from pydantic_core import core_schema
 
+from gpo_dspy.errors import StorageError
 from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.result import GPOResult
 from gpo_dspy.state import StepRecord
+
+Kind = TypeVar("Kind")
 
 LARGEST_INT = 10**4000
 """Python refuses to write longer ones as decimals."""
@@ -80,8 +83,12 @@ def step_text(record: StepRecord) -> str:
 
 
 def step_from(text: str) -> StepRecord:
-    """Read what :func:`step_text` wrote."""
-    return _converter.structure(json.loads(text), StepRecord)
+    """Read what :func:`step_text` wrote.
+
+    Raises:
+        StorageError: A version of gpo_dspy wrote it whose steps had another form.
+    """
+    return _read(text, StepRecord)
 
 
 def result_text(result: GPOResult) -> str:
@@ -90,8 +97,22 @@ def result_text(result: GPOResult) -> str:
 
 
 def result_from(text: str) -> GPOResult:
-    """Read what :func:`result_text` wrote."""
-    return _converter.structure(json.loads(text), GPOResult)
+    """Read what :func:`result_text` wrote.
+
+    Raises:
+        StorageError: A version of gpo_dspy wrote it whose results had another form.
+    """
+    return _read(text, GPOResult)
+
+
+def _read(text: str, kind: type[Kind]) -> Kind:
+    try:
+        return _converter.structure(json.loads(text), kind)
+    except (cattrs.BaseValidationError, KeyError, ValueError) as error:
+        raise StorageError(
+            f"A stored {kind.__name__} cannot be read: another version of gpo_dspy wrote it. "
+            "Export the run with that version, or begin a new one with resume=False."
+        ) from error
 
 
 def pack(value: Any) -> Any:

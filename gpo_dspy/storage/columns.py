@@ -24,6 +24,7 @@ BigId = BigInteger().with_variant(Integer, "sqlite")
 Value = TypeVar("Value")
 
 _MOST = 500  # older releases of SQLite take 999 parameters
+_DENSE, _SPARSE = b"d", b"s"
 _ESCAPED = "\x1ajson:"  # a control character that no text begins with by chance
 
 
@@ -93,18 +94,33 @@ class Json(_Coded):
 
 
 class Vector(_Coded):
-    """A vector [d] as its float32 values, the lowest byte first."""
+    """A vector [d] of float32, to the last bit.
+
+    N-gram counts are mostly zeros: of such a vector only the others are stored, with their places.
+    Numbers have the lowest byte first; the last byte says which of the two it is.
+    """
 
     impl = LargeBinary
     cache_ok = True
 
     def encode(self, value: NDArray[np.float32]) -> bytes:
         """Return the bytes."""
-        return np.ascontiguousarray(value, dtype="<f4").tobytes()
+        vector = np.ascontiguousarray(value, dtype="<f4")
+        (places,) = vector.view("<u4").nonzero()  # by its bits: -0.0 is not a zero here
+        if len(vector) > 2**16 or 6 * len(places) + 4 >= 4 * len(vector):
+            return vector.tobytes() + _DENSE
+        length = np.array(len(vector), "<u4").tobytes()
+        return vector[places].tobytes() + length + places.astype("<u2").tobytes() + _SPARSE
 
     def decode(self, stored: bytes) -> NDArray[np.float32]:
-        """Return the vector; it cannot be written to."""
-        return np.frombuffer(stored, dtype="<f4")
+        """Return the vector."""
+        if stored[-1:] == _DENSE:
+            return np.frombuffer(stored, "<f4", len(stored) // 4).astype(np.float32)
+        count = (len(stored) - 5) // 6
+        vector = np.zeros(np.frombuffer(stored, "<u4", 1, 4 * count)[0], np.float32)
+        places = np.frombuffer(stored, "<u2", count, 4 * count + 4)
+        vector[places] = np.frombuffer(stored, "<f4", count)
+        return vector
 
 
 def text_hash(text: str) -> str:

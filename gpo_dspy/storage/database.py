@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
@@ -78,14 +79,19 @@ class Database:
 
     def close(self) -> None:
         """Close the connection, after the transaction that is under way."""
-        with self._lock:
+        with self._alone():
             self._closed = True
             self._drop()
 
-    def _once(self, work: Callable[[Connection], Any], begin: str) -> Any:
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
         if os.getpid() != self._process:
             self._leave_to_parent()
         with self._lock:
+            yield
+
+    def _once(self, work: Callable[[Connection], Any], begin: str) -> Any:
+        with self._alone():
             if self._closed:
                 raise StorageError(f"The storage {self.location.shown} is closed.")
             try:

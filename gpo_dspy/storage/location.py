@@ -12,8 +12,6 @@ from gpo_dspy.errors import StorageError
 
 ADVICE = 'Give storage="sqlite:///gpo.db" or "postgresql://user:password@host/database".'
 
-_SECRETS = ("password", "sslpassword")  # libpq takes them from the query as well
-
 
 @dataclass(frozen=True, slots=True)
 class Location:
@@ -62,7 +60,10 @@ def _file(url: URL) -> Location:
     if url.query:
         options = ", ".join(sorted(url.query))
         raise StorageError(f"storage takes no options for SQLite, found {options}; leave them out.")
-    path = Path(name).expanduser().absolute()  # absolute: the process may change its folder
+    try:
+        path = Path(name).expanduser().absolute()  # absolute: the process may change its folder
+    except RuntimeError as error:  # ~ without a home
+        raise StorageError(f"The storage {name} has no path: {error}") from error
     return Location(url.set(database=str(path)), str(url), path)
 
 
@@ -72,7 +73,9 @@ def _server(url: URL) -> Location:
             "storage has more than one @ in its URL; write @ in a password as %40, "
             "and other characters by urllib.parse.quote(password, safe='')."
         )
-    shown = url.update_query_dict({name: "***" for name in _SECRETS if name in url.query})
+    # libpq takes passwords from the query as well: password, sslpassword, oauth_client_secret.
+    secrets = [name for name in url.query if "password" in name or "secret" in name]
+    shown = url.update_query_dict(dict.fromkeys(secrets, "***"))
     rendered = shown.render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
     # A network that swallows packets must not hold a run for ever: seconds, but for the last.
     patience = {

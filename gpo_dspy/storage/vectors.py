@@ -82,9 +82,7 @@ def of_prompts(
     Returns:
         The ids in ascending order [n], and the vectors [n, d].
     """
-    number = connection.execute(
-        select(embedders.c.id).where(embedders.c.name == embedder)
-    ).scalar()
+    number = connection.execute(select(embedders.c.id).where(embedders.c.name == embedder)).scalar()
     # Looked up for each prompt, so that prompts are read in order: a join sorts all vectors first.
     mine = (vectors.c.embedder == number) & (vectors.c.text_hash == prompts.c.memory_hash)
     found = connection.execute(

@@ -40,6 +40,8 @@ from gpo_dspy.schedule import Cosine
         ("task_examples", -1, "at least 0"),
         ("batch_size", 0, "at least 1"),
         ("num_threads", 0, "at least 1"),
+        ("selector", "best", "'effect', 'round_robin', 'all'"),
+        ("selector", 3, "state, failing -> names"),
         ("max_bootstrapped_demos", -1, "at least 0"),
         ("max_labeled_demos", None, "integer"),
         ("seed", -1, "at least 0"),

@@ -92,6 +92,20 @@ def test_a_short_field_is_a_copy_as_a_whole() -> None:
     assert not copies.passage("Think of the quick brown fox jumps.")
 
 
+def test_the_names_of_classes_may_be_said() -> None:
+    classes = [
+        "the customer wants to cancel an order that was already sent out to the wrong address",
+        "somebody else than the owner asks for the password of an account",
+    ]
+    examples = [
+        dspy.Example(mail=f"{letter} wrote {i}", label=classes[i % 2]).with_inputs("mail")
+        for i, letter in enumerate(string.ascii_lowercase[:4] * 10)
+    ]
+    copies = Copies(examples)
+    assert not copies.passage(f"Choose between '{classes[0]}' and '{classes[1]}'.")
+    assert Copies(examples[:2]).passage(f"Choose '{classes[0]}'."), "here it may be an answer"
+
+
 def test_what_is_known_may_be_quoted() -> None:
     copies = Copies(STORIES)
     text = f"Work slowly. Example: {_story(2)}"

@@ -91,6 +91,10 @@ def test_names_are_whole_words() -> None:
         ("Give the **answer** and final_score.", {"answer", "final_score"}),
         ("Give final_scores.", set()),
         ("Given the fields `question`, produce the fields `answer`, `final_score`.", set()),
+        (
+            "Given the fields `question`, produce the fields `answer`. Fill `answer` last.",
+            {"question", "answer"},
+        ),
         ("", set()),
     ],
 )
@@ -159,6 +163,10 @@ def test_the_limit_is_in_tokens_where_there_is_a_model() -> None:
     assert Guard("short", model="openai/gpt-4o").refuse(dense) is Fate.TOO_LONG
     assert Guard(dense, model="openai/gpt-4o").refuse(f"{dense} and more") is None
     assert Guard("short", model="openai/gpt-4o").refuse("x " * 100_000) is Fate.TOO_LONG
+
+
+def test_halves_of_surrogate_pairs_do_no_harm() -> None:
+    assert Guard("short", model="openai/gpt-4o").refuse("word \ud800 " * 300) is None
 
 
 def test_where_tokens_cannot_be_counted_letters_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import litellm
 import pytest
 from fakes import scripted_lm, toy_solver
 
-from gpo_dspy.ledger import Ledger, Usage
+from gpo_dspy.ledger import Ledger, LMCall, Usage
 from gpo_dspy.parallel import ordered_map
 
 ASK = dspy.Predict("question -> answer")
@@ -68,3 +68,14 @@ def test_a_user_of_dspys_own_history_is_not_disturbed() -> None:
         program(question="item 1 alpha")
     assert len(program.history) == 1
     assert len(lm.history) == 1
+
+
+def test_calls_of_other_processes_are_counted_alike() -> None:
+    there, told = Ledger(on_call=lambda call: told.append(call)), list[LMCall]()
+    for cost in (0.5, None):
+        there.enter({"model": "m", "cost": cost, "usage": {"prompt_tokens": 3, "total_tokens": 4}})
+    here = Ledger()
+    for call in told:
+        here.count(call)
+    assert here.usage == there.usage == Usage(2, 6, 0, 0.5, unpriced_calls=1)
+    assert here.unpriced_models == there.unpriced_models == {"m"}

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +23,12 @@ from gpo_dspy.memory import Memory, memory_text
 from gpo_dspy.memory import _file as file_of_memory
 from gpo_dspy.memory import _layers as layers_of_memory
 from gpo_dspy.memory._layer import Layer
+from gpo_dspy.memory._layers import Layers
 from gpo_dspy.memory._place import index_file
 from gpo_dspy.memory.seeds import seeds
 from gpo_dspy.storage import Storage, new_owner, open_storage
 from gpo_dspy.storage.rows import Batch, NewRun, PredictorRow, PromptRow, Remembered, RunStatus
+from gpo_dspy.vector_index import VectorIndex
 
 Rows = NDArray[np.float32]
 
@@ -126,9 +129,10 @@ class TableEmbedder:
 
 
 class World:
-    """A fake storage of clustered vectors, its embedder, and the exact twin of a search.
+    """A fake storage of vectors as runs leave them, its embedder, and the exact twin of a search.
 
-    Prompts take turns in kind, model and run; one in ten is the same as an earlier one.
+    Twenty vectors in a row walk away from a start near one of 60 centres. Prompts take turns in
+    kind, model and run; one in ten is the same as an earlier one.
     """
 
     def __init__(self, n: int, dimension: int = 16, seed: int = 0) -> None:
@@ -136,7 +140,7 @@ class World:
         self.embedder = CachedEmbedder(self.inner)
         self.dimension = dimension
         self.generator = np.random.default_rng(seed)
-        self.centres = np.random.default_rng(99).standard_normal((20, dimension))
+        self.centres = np.random.default_rng(99).standard_normal((60, dimension))
         self.grow(n)
 
     def grow(self, n: int, *, ids: Sequence[int] | None = None) -> None:
@@ -157,13 +161,16 @@ class World:
         self.storage.store_vectors(self.embedder)
 
     def points(self, n: int) -> Rows:
-        noise = 0.5 * self.generator.standard_normal((n, self.dimension))
-        rows = self.centres[self.generator.integers(20, size=n)] + noise
+        normal, walks = self.generator.standard_normal, -(-n // 20)
+        starts = self.centres[self.generator.integers(60, size=walks)]
+        starts = starts + 0.4 * normal((walks, self.dimension))
+        steps = np.cumsum(0.03 * normal((walks, 20, self.dimension)), axis=1)
+        rows = (starts[:, None] + steps).reshape(-1, self.dimension)[:n]
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
     def queries(self, n: int) -> list[str]:
         texts = [f"query {len(self.inner.table)} {i}" for i in range(n)]
-        self.inner.table.update(zip(texts, self.points(n), strict=True))
+        self.inner.table.update(zip(texts, self.points(20 * n)[::20], strict=True))
         return texts
 
     def memory(self, path: Path | None = None, **arguments: int) -> Memory:
@@ -355,6 +362,21 @@ class TestGraph:
         assert again._layers.lower.index.is_graph
         assert len(again._layers.lower) == 5_000
 
+    def test_equal_ones_come_oldest_first(self, large_world: World, large: Memory) -> None:
+        table = large_world.inner.table
+        same = [
+            memory_text("", large_world.storage.rows[i][1].text) for i in range(100, 5_000, 100)
+        ]
+        table["equal"] = large_world.points(1)[0]
+        for text in same:
+            large_world.storage.stored["table"][text] = table["equal"]
+        path = large._index_path
+        assert path is not None
+        memory = large_world.memory(path.with_name("equal"), exact_below=1_000, file_from=500)
+        memory.search("equal", 1)
+        memory.wait()
+        assert found_ids(memory.search("equal", 4)) == [100, 200, 300, 400]
+
     def test_more_than_there_are_gives_all(self, large_world: World, large: Memory) -> None:
         found = large.search(large_world.queries(1)[0], 6_000)
         assert sorted(found_ids(found)) == sorted(large_world.storage.rows)
@@ -540,31 +562,48 @@ class TestMerging:
         world = World(3_000)
         path = tmp_path / "index.faiss"
         memory = world.memory(path, exact_below=1_000, file_from=200)
-        held, chunks, some = layers_of_memory._held, [0], threading.Event()
+        at, chunks, some = Layers._at, [0], threading.Event()
 
-        def slowly(layer: Layer, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-            if threading.current_thread().name == "gpo-memory":
-                chunks[0] += 1
-                time.sleep(0.01)
-            if chunks[0] > 3:
+        def slowly(layers: Layers, *arguments: Any) -> Any:
+            chunks[0] += 1
+            time.sleep(0.01)
+            if chunks[0] > 5:
                 some.set()
-            return held(layer, ids)
+            return at(layers, *arguments)
 
-        monkeypatch.setattr(layers_of_memory, "_held", slowly)
+        monkeypatch.setattr(Layers, "_at", slowly)
         memory.search(world.queries(1)[0], 1)
         assert some.wait(10)
         memory.close()
-        monkeypatch.undo()
-        kept = file_of_memory.read(path, "table", 1_000, mapped=True)
+        monkeypatch.setattr(Layers, "_at", at)
+        unfinished = path.with_name(f"{path.name}.unfinished")
+        kept = file_of_memory.read(unfinished, "table", 1_000, mapped=True)
         assert kept is not None
         assert 200 <= len(kept) < 3_000
-        assert world.recall(memory) >= 0.95  # from both layers
+        assert not path.exists()
+        assert world.recall(memory) == 1.0  # all of it is in the upper layer
         again = world.memory(path, exact_below=1_000, file_from=200)
+        added = []
+        add = VectorIndex.add
+        monkeypatch.setattr(VectorIndex, "add", lambda i, r: (added.append((i, len(r))), add(i, r)))
         again.search(world.queries(1)[0], 1)
         again.wait()
         assert again._layers is not None
         assert len(again._layers.lower) == 3_000
+        assert sum(n for index, n in added if index.is_graph) == 3_000 - len(kept)
         assert world.recall(again) >= 0.95
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_one_that_was_ended_in_another_database_is_not_carried_on(self, tmp_path: Path) -> None:
+        other, world = World(500, seed=5), World(3_000)
+        path = tmp_path / "index.faiss"
+        foreign = Layer(VectorIndex(graph=True, half=True))
+        foreign.add(*other.storage.memory_vectors("table"))
+        file_of_memory.write(path.with_name(f"{path.name}.unfinished"), foreign, "table")
+        memory = world.memory(path, exact_below=1_000, file_from=200)
+        memory.search(world.queries(1)[0], 1)
+        memory.wait()
+        assert world.recall(memory) >= 0.95
 
     @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("FAISS says no")])
     def test_one_that_fails_is_done_without(
@@ -596,12 +635,12 @@ class TestMerging:
             from test_memory import World
             world = World(5_000, dimension=4)
             memory = world.memory(Path({str(path)!r}), exact_below=500, file_from=100)
-            held, chunks = _layers._held, []
+            at, chunks = _layers.Layers._at, []
             def slowly(*arguments):
                 chunks.append(1)
                 time.sleep(0.1)
-                return held(*arguments)
-            _layers._CHUNK, _layers._held = 100, slowly
+                return at(*arguments)
+            _layers._CHUNK, _layers.Layers._at = 100, slowly
             memory.search(world.queries(1)[0], 3)
             while len(chunks) < 5:
                 time.sleep(0.01)
@@ -617,9 +656,36 @@ class TestMerging:
         ended = time.time()
         assert (done.returncode, done.stderr) == (0, "")
         assert ended - float(done.stdout) < 3  # the rest would take more than four
-        kept = file_of_memory.read(path, "table", 500, mapped=True)
+        unfinished = path.with_name(f"{path.name}.unfinished")
+        kept = file_of_memory.read(unfinished, "table", 500, mapped=True)
         assert kept is not None
         assert 100 <= len(kept) < 5_000
+
+
+def test_runs_of_prompts_much_alike_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph to which they are added in the order of their ids finds nine in ten of these."""
+    monkeypatch.setattr(layers_of_memory, "_CHUNK", 100)
+    generator = np.random.default_rng(0)
+    centres = generator.standard_normal((60, 16))
+    projection = generator.standard_normal((16, 64))
+
+    def starts(n: int) -> Rows:
+        inner = centres[generator.integers(60, size=n)] + 0.4 * generator.standard_normal((n, 16))
+        return np.asarray(inner @ projection + 0.5 * generator.standard_normal((n, 64)), np.float32)
+
+    walks = np.cumsum(0.1 * generator.standard_normal((100, 50, 64)), axis=1)
+    rows = (starts(100)[:, None] + walks).reshape(-1, 64).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    layers = Layers(None, "table", exact_below=1_000, file_from=1_000)
+    layers.add(np.arange(5_000), rows)
+    layers.merge_if_due()
+    layers.wait()
+    assert layers.lower.index.is_graph
+    found = 0
+    for start in starts(100):
+        query = start / np.linalg.norm(start)
+        found += (layers.search(query, 10)[1] >= np.sort(rows @ query)[-10] - 5e-4).sum()
+    assert found / 1_000 > 0.97
 
 
 class TestPlace:

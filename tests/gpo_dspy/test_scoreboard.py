@@ -21,6 +21,8 @@ from gpo_dspy.errors import BackendUnavailable
 from gpo_dspy.evaluation.metric import Metric
 from gpo_dspy.evaluation.runner import Outcome, Runner
 from gpo_dspy.evaluation.scoreboard import BudgetExceeded, Scoreboard
+from gpo_dspy.ledger import Ledger
+from gpo_dspy.program import state_of
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.state import StopReason
 
@@ -238,3 +240,29 @@ def test_more_programs_than_are_kept_at_hand() -> None:
         board.evaluate((state, index) for state in states)
     assert board.metric_calls == 80
     assert set(_paid(lm).values()) == {1}
+
+
+def test_programs_do_not_hoard_the_history_of_their_calls() -> None:
+    programs: list[dspy.Module] = []
+
+    class Student(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ask = dspy.ChainOfThought("question -> answer")
+
+        def forward(self, question: str) -> Any:
+            programs.append(self)
+            return self.ask(question=question)
+
+    student, lm, ledger = Student(), scripted_lm(toy_solver), Ledger()
+    student.set_lm(lm)
+    runner = Runner(Metric(toy_metric), 1, NO_WAITING, ledger=ledger)
+    board = Scoreboard(student, EXAMPLES, runner, 100)
+    start = state_of(student)
+    board.evaluate((start, index) for index in range(12))
+    assert len(programs) == 12
+    for program in programs:
+        assert not any(module.history for _, module in program.named_sub_modules(dspy.Module))
+    assert len(lm.history) == ledger.usage.lm_calls == 12
+    student(question=EXAMPLES[0].question)
+    assert len(student.history) == 1, "the student keeps its own"

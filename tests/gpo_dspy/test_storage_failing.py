@@ -86,7 +86,7 @@ def test_a_file_locked_to_the_end_costs_the_storage_and_not_the_run(
 def test_a_file_locked_for_a_while_is_written_in_the_end(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpo_dspy.stored_journal.TRY_AGAIN", 0.0)
+    monkeypatch.setattr("gpo_dspy.journal.stored.TRY_AGAIN", 0.0)
     other = sqlite3.connect(tmp_path / "runs.db", isolation_level=None, check_same_thread=False)
 
     def lock() -> None:

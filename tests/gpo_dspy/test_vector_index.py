@@ -220,7 +220,8 @@ def test_what_was_written_is_read(tmp_path: Path, mapped: bool, exact_below: int
         file.write(b"what follows is left alone")
     again = VectorIndex.read(path, exact_below, mapped=mapped)
     assert (len(again), again.dimension, again.is_graph) == (1_000, 64, exact_below == 100)
-    np.testing.assert_array_equal(again.rows(100, 50), index.rows(100, 50))
+    some = np.arange(100, 150)
+    np.testing.assert_array_equal(again.rows(some), index.rows(some))
     for query in clustered(10, seed=2):
         for ours, theirs in zip(again.search(query, 5), index.search(query, 5), strict=True):
             np.testing.assert_array_equal(ours, theirs)
@@ -241,11 +242,22 @@ def test_a_file_that_is_no_index_is_refused(tmp_path: Path) -> None:
 def test_rows_come_back_as_they_were() -> None:
     rows = clustered(20, seed=1)
     index = VectorIndex()
-    assert index.rows(0, 5).shape == (0, 0)
+    assert index.rows(np.arange(0)).shape == (0, 0)
     index.add(rows)
-    np.testing.assert_array_equal(index.rows(5, 3), rows[5:8])
-    np.testing.assert_array_equal(index.rows(15, 99), rows[15:])
-    assert index.rows(20, 1).shape == (0, 64)
+    some = np.array([5, 3, 19])
+    np.testing.assert_array_equal(index.rows(some), rows[some])
+    assert index.rows(np.arange(0)).shape == (0, 64)
+
+
+@pytest.mark.parametrize("exact_below", [10, 1_000])
+def test_births_say_which_is_older(exact_below: int) -> None:
+    index = VectorIndex(exact_below=exact_below)
+    index.add(np.tile(unit(np.ones((1, 4))), (50, 1)))
+    births = np.arange(50)[::-1].copy()
+    for query in (np.ones(4) / 2, np.zeros(4)):
+        assert index.search(query, 3, births=births)[0].tolist() == [49, 48, 47]
+        among = np.arange(50) < 40
+        assert index.search(query, 2, births=births, among=among)[0].tolist() == [39, 38]
 
 
 @pytest.mark.parametrize(("half", "accuracy"), [(False, 1e-6), (True, 2e-4)])

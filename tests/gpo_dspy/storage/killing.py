@@ -20,12 +20,13 @@ from gpo_dspy.storage.rows import RunStatus
 from gpo_dspy.storage.storage import Storage
 
 
-def write_for_ever(url: str, run: int) -> None:
-    """Carry on a run: write batches one after the other."""
+def write_for_ever(url: str, run: int, told: int) -> None:
+    """Carry on a run: write batches one after the other, and a byte to a pipe after each."""
     storage, owner = Storage(url), new_owner()
     storage.take_run(run, owner)
     for number in count(len(storage.steps(run))):
         storage.save(run, owner, full_batch(number))
+        os.write(told, b".")
 
 
 def check(url: str, run: int) -> int:
@@ -60,18 +61,27 @@ def main(url: str, times: int) -> None:
         owner = new_owner()
         run = storage.create_run(new_run(), owner)
         storage.leave_run(run, owner, RunStatus.STOPPED, None)
+    stored = 0
     for _ in range(times):
+        hears, told = os.pipe()
         child = os.fork()  # forked, since to import everything takes a second
         if not child:
             try:
-                write_for_ever(url, run)
+                write_for_ever(url, run, told)
             finally:
                 os._exit(1)
-        time.sleep(generator.uniform(0.0, 0.15))
+        os.close(told)
+        batches = generator.randint(1, 15)
+        heard = 0
+        while heard < batches and (bytes_ := os.read(hears, batches - heard)):
+            heard += len(bytes_)
+        time.sleep(generator.uniform(0.0, 0.003))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
+        os.close(hears)
         assert os.WIFSIGNALED(status), "the writer ended on its own"
-        stored = check(url, run)
+        before, stored = stored, check(url, run)
+        assert stored >= before + batches, "a batch that was written is gone"
     print(stored)  # noqa: T201
 
 

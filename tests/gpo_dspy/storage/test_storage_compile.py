@@ -33,7 +33,7 @@ def test_a_server_that_is_restarted_loses_nothing(
     shop: Shop, postgresql_server: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = comparable(shop.run(storage=None, metric=shop.metric))
-    monkeypatch.setattr("gpo_dspy.stored_journal.TRY_AGAIN", 0.0)
+    monkeypatch.setattr("gpo_dspy.journal.stored.TRY_AGAIN", 0.0)
     result = quickly(shop, postgresql_server.restart)
     assert result.storage_problem is None
     assert comparable(result) == undisturbed

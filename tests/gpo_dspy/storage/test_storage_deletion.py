@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from samples import count_rows, evaluation, full_batch, new_run, prompt, vector
+import threading
+from dataclasses import replace
 
+from samples import Open, count_rows, evaluation, full_batch, new_run, prompt, vector
+
+from gpo_dspy.errors import StorageError
 from gpo_dspy.storage import new_owner
 from gpo_dspy.storage.rows import Batch, RunStatus
 from gpo_dspy.storage.storage import Storage
@@ -79,6 +83,37 @@ def test_a_run_stored_again_after_a_deletion_is_whole(storage: Storage) -> None:
     storage.delete_run(run)
     again = stored(storage, full_batch(1))
     assert storage.evaluations(again)[0].example == '{"example": 1}'
+
+
+def test_a_deletion_takes_nothing_that_another_run_begins_to_use(
+    storage: Storage, open_at: Open
+) -> None:
+    runs = [stored(storage, full_batch(number)) for number in range(30)]
+    other, owner, errors = open_at(), new_owner(), []
+    user = other.create_run(new_run(), owner)
+
+    def use() -> None:
+        try:
+            for number in range(30):
+                batch = replace(full_batch(number), evaluations=((evaluation(number), False),))
+                other.save(user, owner, batch)
+        except StorageError as error:
+            errors.append(error)
+
+    using = threading.Thread(target=use)
+    using.start()
+    for run in runs:
+        storage.delete_run(run)
+    using.join()
+    assert not errors
+    assert [row.id for row in storage.runs()] == [user]
+    exported = {row.stored.key: row for row in storage.evaluations(user)}
+    for number in range(30):
+        row = exported[evaluation(number).key]
+        assert row.example == f'{{"example": {number}}}'
+        assert row.state is not None
+    counts = count_rows(storage)
+    assert counts["gpo_evaluations"] == counts["gpo_links"] == 30
 
 
 def test_the_claims_of_a_deleted_run_are_void(storage: Storage) -> None:

@@ -139,6 +139,11 @@ def test_home_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (tmp_path / "gpo.db").is_file()
 
 
+def test_no_home_is_refused() -> None:
+    with pytest.raises(StorageError, match="has no path"):
+        Storage("sqlite:///~nobody-of-this-name/gpo.db")
+
+
 def test_a_closed_storage_says_so(storage: Storage) -> None:
     storage.close()
     storage.close()

@@ -50,7 +50,7 @@ def test_the_claims_of_writers_that_are_killed_are_void_at_once(url: str) -> Non
 FORK = """
 import os, sys
 from samples import full_batch, new_run
-from gpo_dspy.storage import new_owner
+from gpo_dspy.storage import new_owner, open_storage
 from gpo_dspy.storage.storage import Storage
 
 storage, owner = Storage(sys.argv[1]), new_owner()
@@ -58,6 +58,8 @@ run = storage.create_run(new_run(), owner)
 storage.save(run, owner, full_batch(0))
 child = os.fork()
 if not child:
+    with open_storage(sys.argv[1], read_only=True) as other:
+        assert len(other.runs()) == 1
     storage.save(run, owner, full_batch(1))
     storage.close()
     os._exit(0)
@@ -66,6 +68,34 @@ assert os.waitpid(child, 0)[1] == 0
 storage.save(run, owner, full_batch(3))
 print(run)
 """
+
+
+FORK_AND_CLOSE = """
+import os, sys
+from samples import full_batch, new_run
+from gpo_dspy.storage import new_owner
+from gpo_dspy.storage.storage import Storage
+
+storage, owner = Storage(sys.argv[1]), new_owner()
+run = storage.create_run(new_run(), owner)
+
+def fork_and_close(connection):
+    child = os.fork()
+    if not child:
+        storage.close()  # the lock is held here, by a thread that the child does not have
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+storage._database.write(fork_and_close)
+storage.save(run, owner, full_batch(0))
+print(run)
+"""
+
+
+def test_a_forked_process_may_close_what_it_inherits(url: str) -> None:
+    number = int(run("-c", FORK_AND_CLOSE, url))
+    with Storage(url) as storage:
+        assert len(storage.journal(number).evaluations) == 1
 
 
 def test_a_forked_process_has_a_connection_of_its_own(url: str) -> None:

@@ -57,11 +57,11 @@ class Report:
     slowest: float
 
 
-def write(url: str, folder: Path, keys: int, end: float, seed: int) -> None:
+def write(url: str, folder: Path, keys: range, end: float, seed: int) -> None:
     """Evaluate keys until all are, or the time is up, and note each in a file of this process."""
     generator = random.Random(seed)
     note = os.open(folder / f"{os.getpid()}.keys", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    slowest, done, first = 0.0, set[int](), 0
+    slowest, done, first = 0.0, set[int](), keys.start
     with Storage(url) as storage:
         owner = new_owner()
         run = storage.create_run(new_run(), owner)
@@ -69,7 +69,7 @@ def write(url: str, folder: Path, keys: int, end: float, seed: int) -> None:
             while first in done:
                 done.remove(first)
                 first += 1
-            left = [key for key in range(first, min(first + WINDOW, keys)) if key not in done]
+            left = [key for key in range(first, min(first + WINDOW, keys.stop)) if key not in done]
             if not left:
                 break
             block = generator.sample(left, min(BLOCK, len(left)))
@@ -93,13 +93,13 @@ def write(url: str, folder: Path, keys: int, end: float, seed: int) -> None:
     os.write(note, f"slowest {slowest}\n".encode())
 
 
-def compete(url: str, writers: int, keys: int, seconds: float, kill_every: int | None) -> Report:
+def compete(url: str, writers: int, keys: range, seconds: float, kill_every: int | None) -> Report:
     """Run writers at the same time, kill one now and then, and look at what is stored.
 
     Args:
         url: The storage.
         writers: How many there are at a time.
-        keys: How many keys there are to evaluate.
+        keys: What there is to evaluate.
         seconds: When to end even if some are left.
         kill_every: After how many evaluations the next writer is killed; None for never.
     """
@@ -121,7 +121,7 @@ def compete(url: str, writers: int, keys: int, seconds: float, kill_every: int |
         return _report(url, folder, killed)
 
 
-def _forked(url: str, folder: Path, keys: int, end: float, seed: int) -> int:
+def _forked(url: str, folder: Path, keys: range, end: float, seed: int) -> int:
     """Return the pid of a new writer; forked, since to import everything takes a second."""
     process = os.fork()
     if process:
@@ -173,11 +173,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("url")
     parser.add_argument("--writers", type=int, default=8)
-    parser.add_argument("--keys", type=int, default=10**8)
+    parser.add_argument("--keys", type=int, default=10**7)
+    parser.add_argument("--first-key", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--kill-every", type=int, help="evaluations between two kills")
     given = parser.parse_args()
-    report = compete(given.url, given.writers, given.keys, given.seconds, given.kill_every)
+    keys = range(given.first_key, given.first_key + given.keys)
+    report = compete(given.url, given.writers, keys, given.seconds, given.kill_every)
     json.dump(asdict(report), sys.stdout)
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import dspy
 
-from gpo_dspy.carried_over import ROLES, CarriedOver
 from gpo_dspy.data import Data
 from gpo_dspy.errors import ResumeRefused
-from gpo_dspy.identity import differences, keys_of, new_run
 from gpo_dspy.journal import Journal
+from gpo_dspy.journal.carried_over import ROLES, CarriedOver
+from gpo_dspy.journal.identity import differences, keys_of, new_run
+from gpo_dspy.journal.stored import StoredJournal
 from gpo_dspy.ledger import Usage
 from gpo_dspy.plan import Plan
 from gpo_dspy.secrets import Secrets
@@ -20,7 +21,6 @@ from gpo_dspy.storage import Storage, new_owner, open_storage
 from gpo_dspy.storage.codec import result_from
 from gpo_dspy.storage.owners import retire
 from gpo_dspy.storage.rows import Batch, NewRun, Owner, RunRow, RunStatus
-from gpo_dspy.stored_journal import StoredJournal
 
 if TYPE_CHECKING:
     from gpo_dspy.optimizer import GPO

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gpo_dspy.carried_over import CarriedOver
 from gpo_dspy.errors import StorageError
 from gpo_dspy.evaluation.runner import Evaluation, Outcome
 from gpo_dspy.fingerprint import digest
-from gpo_dspy.identity import Keys
 from gpo_dspy.journal import Journal, Pair
+from gpo_dspy.journal.carried_over import CarriedOver
+from gpo_dspy.journal.identity import Keys
 from gpo_dspy.ledger import Ledger, LMCall, Usage
 from gpo_dspy.memory import Memory
 from gpo_dspy.memory.seeds import seeds

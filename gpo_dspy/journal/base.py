@@ -27,7 +27,7 @@ Pair = tuple[ProgramState, int]
 class Journal:
     """The journal of a run without a storage: nothing is kept, nothing known.
 
-    :class:`gpo_dspy.stored_journal.StoredJournal` is the other one.
+    :class:`gpo_dspy.journal.stored.StoredJournal` is the other one.
 
     Attributes:
         metric_calls_before: Metric calls to be counted that the replay does not repeat.

@@ -1,0 +1,122 @@
+"""What a run needs before its first call: checked, laid out, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import dspy
+
+from gpo_dspy.budget import Limits
+from gpo_dspy.data import Data, assign_roles
+from gpo_dspy.journal import Journal
+from gpo_dspy.plan import LARGEST_HOLDOUT, Plan, auto_metric_calls, holdout_size, make_plan
+from gpo_dspy.program import optimizable_predictors, state_of
+from gpo_dspy.program_state import ProgramState
+from gpo_dspy.secrets import Secrets
+
+if TYPE_CHECKING:
+    from gpo_dspy.optimizer import GPO
+
+
+def journal_for(
+    optimizer: GPO,
+    student: dspy.Module,
+    prompt_model: dspy.LM,
+    sets: Mapping[str, Sequence[dspy.Example]],
+    data: Data,
+    plan: Plan,
+    secrets: Secrets,
+) -> Journal:
+    """Return the journal of the run to carry on, of a new one, or one that keeps nothing.
+
+    Raises:
+        StorageError: The storage cannot be used.
+        RunBusy: Another compile call is working on the run.
+        ResumeRefused: The study's run differs from this call.
+    """
+    if optimizer.storage is None:
+        return Journal()
+    from gpo_dspy.journal.opening import open_journal  # SQLAlchemy: only with a storage
+
+    return open_journal(optimizer, student, prompt_model, sets, data, plan, secrets)
+
+
+def secrets_of(optimizer: GPO, student: dspy.Module, prompt_model: dspy.LM) -> Secrets:
+    """Return what must be neither written nor shown."""
+    lms = [predictor.lm for predictor in optimizable_predictors(student).values()]
+    urls = [optimizer.storage] if optimizer.storage else []
+    used = (lm for lm in (dspy.settings.lm, prompt_model, *lms) if lm is not None)
+    return Secrets.of(*used, urls=urls)
+
+
+def start_state(student: object) -> ProgramState:
+    """Return the state that the student is in.
+
+    Raises:
+        ValueError: It is no DSPy module.
+        ProgramError: It has nothing to optimise.
+    """
+    if not isinstance(student, dspy.Module):
+        raise ValueError(
+            f"student must be a dspy.Module, got {type(student).__name__}; compile takes the "
+            "program itself, for example dspy.ChainOfThought('question -> answer')."
+        )
+    return state_of(student)
+
+
+def prompt_model_for(optimizer: GPO, student: dspy.Module) -> dspy.LM:
+    """Return the LM that writes the rewrites.
+
+    Raises:
+        ValueError: The program has no LM to run on.
+    """
+    configured = dspy.settings.lm
+    own = {name: p.lm for name, p in optimizable_predictors(student).items()}
+    unequipped = [name for name, lm in own.items() if lm is None]
+    if unequipped and configured is None:
+        raise ValueError(
+            f"No LM is configured for {', '.join(unequipped)}: call "
+            "dspy.configure(lm=dspy.LM('provider/model')) first, or student.set_lm(...)."
+        )
+    return optimizer.prompt_model or configured or next(iter(own.values()))
+
+
+def data_and_plan(
+    optimizer: GPO,
+    start: ProgramState,
+    trainset: Sequence[dspy.Example],
+    valset: Sequence[dspy.Example] | None,
+    testset: Sequence[dspy.Example] | None,
+) -> tuple[Data, Plan]:
+    """Give the examples their roles and lay out the run over them.
+
+    Raises:
+        ValueError: The examples cannot be used, or the budget does not pay for one step.
+    """
+    settings = optimizer.settings
+    calls, auto = optimizer.max_metric_calls, optimizer.auto
+    if calls is None and auto is None and optimizer.epochs is None:
+        auto = "light" if optimizer.limits == Limits() else "heavy"
+    if auto is not None:
+        calls = auto_metric_calls(auto, len(start.instructions)) + 2 * len(testset or ())
+    size = 0
+    if optimizer.holdout:
+        size = LARGEST_HOLDOUT if calls is None else holdout_size(calls)
+    data = assign_roles(trainset, valset, testset, holdout=size, seed=settings.seed)
+    max_steps = None
+    if optimizer.epochs is not None:
+        max_steps = optimizer.epochs * -(-len(data.train) // settings.batch_size)
+    if calls is None:  # the epochs alone end the run: enough for every candidate on every example
+        searched = len(data.train) + len(data.validation)
+        calls = searched * (1 + (max_steps or 1) * settings.candidates_per_step)
+        calls += 2 * len(data.holdout)
+    plan = make_plan(
+        data,
+        max_metric_calls=calls,
+        max_steps=max_steps,
+        candidates=settings.candidates_per_step,
+        evaluation=settings.evaluation,
+        failures=settings.failures,
+    )
+    return data, plan
