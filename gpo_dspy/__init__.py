@@ -27,6 +27,7 @@ from gpo_dspy.errors import (
     RunBusy,
     StorageError,
 )
+from gpo_dspy.front import FrontMember
 from gpo_dspy.optimizer import GPO
 from gpo_dspy.result import Claim, GPOResult
 from gpo_dspy.state import Fate, RunState, ScoredPrompt, StepRecord, StopReason
@@ -37,6 +38,7 @@ __all__ = [
     "Callback",
     "Claim",
     "Fate",
+    "FrontMember",
     "GPOError",
     "GPOResult",
     "MetricError",

@@ -27,7 +27,7 @@ def choose(
         pool: Number of examples that the search may use.
     """
     if acceptance == "best_new":
-        return max(standings, key=lambda s: standings[s].score, default=None)
+        return max(standings, key=lambda s: standings[s].difference, default=None)
     enough = min(BLOCKS[0], pool)
     best = next(iter(standings), None)
     if best is None or standings[best].difference <= 0 or standings[best].evaluations < enough:

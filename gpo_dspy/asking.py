@@ -44,6 +44,7 @@ class Asking:
         retrieved: Mapping[str, tuple[ScoredPrompt, ...]],
         words: int,
         results: Mapping[int, Evaluation],
+        objective: str = "",
     ) -> dict[str, list[Request]]:
         """Return one request per candidate and predictor to be rewritten.
 
@@ -55,6 +56,7 @@ class Asking:
             retrieved: Their update directions.
             words: The word budget.
             results: What is known of the current program, by example index.
+            objective: What the score is made of, if of several scores.
         """
         rng = random.Random(f"{self.seed}/{step}/requests")
         count = self.candidates_per_step
@@ -77,6 +79,7 @@ class Asking:
                         words=words,
                         variation=(number, count),
                         rules=self.rules,
+                        objective=objective,
                     ),
                     tuple(share),
                 )

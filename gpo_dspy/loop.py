@@ -45,11 +45,12 @@ def optimize(
 def step(search: Search, state: RunState) -> RunState:
     """Take one step: the next state, with the best candidate as its current program."""
     words, retrieved = 0, {}
-    candidates = search.new_demos(state)
-    if not candidates:  # the step is for instructions, as most are
-        predictors = search.select_predictors(state)
-        words = search.word_budget(state)
-        retrieved = search.retrieve(state, predictors)
-        candidates = search.rewrite(state, words, retrieved)
-    standings = search.score(state, candidates)
+    with search.aim(state):  # of several objectives: at one trade-off
+        candidates = search.new_demos(state)
+        if not candidates:  # the step is for instructions, as most are
+            predictors = search.select_predictors(state)
+            words = search.word_budget(state)
+            retrieved = search.retrieve(state, predictors)
+            candidates = search.rewrite(state, words, retrieved)
+        standings = search.score(state, candidates)
     return search.record(state, words, retrieved, candidates, standings)

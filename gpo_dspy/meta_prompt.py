@@ -52,6 +52,7 @@ class GeneratePrompt(dspy.Signature):  # type: ignore[misc]  # DSPy has no types
     scored_prompts: str = dspy.InputField(desc="earlier prompts with scores, ascending")
     current_prompt: str = dspy.InputField(desc="the prompt to improve")
     current_score: str = dspy.InputField(desc="score of the current prompt")
+    objective: str = dspy.InputField(desc="what the score is made of")
     task_examples: str = dspy.InputField(desc="examples of the task")
     failures: str = dspy.InputField(desc="what went wrong with the current prompt")
     word_budget: str = dspy.InputField(desc="how much may change")
@@ -88,6 +89,7 @@ class MetaPrompt:
             gets an answer of its own from any model at any temperature, cached or not.
         too_long: (rewrite, words it changed) if an earlier answer went over the budget.
         rules: What the new prompt must keep to.
+        objective: What the score is made of, if of several scores.
     """
 
     task_description: str
@@ -99,6 +101,7 @@ class MetaPrompt:
     variation: tuple[int, int]
     too_long: tuple[str, int] | None = None
     rules: tuple[str, ...] = RULES
+    objective: str = ""
 
     def sent_back(self, text: str, words_changed: int) -> MetaPrompt:
         """Return the same request with an answer that changed too many words held against it."""
@@ -116,6 +119,7 @@ class MetaPrompt:
             ),
             "current_prompt": self.current.text,
             "current_score": percent(self.current.score),
+            "objective": self.objective,
             "task_examples": _numbered("Example", self.examples),
             "failures": _numbered("Failure", self.failures),
             "word_budget": f"Change at most {self.words} words of the current prompt.",

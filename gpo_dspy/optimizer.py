@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from gpo_dspy.callbacks import Callback
 from gpo_dspy.direction import Direction, Relevance, as_direction
 from gpo_dspy.evaluation.metric import Metric
 from gpo_dspy.languages import language_name
+from gpo_dspy.objective import Objective
 from gpo_dspy.plan import Auto, EvaluationMode
 from gpo_dspy.rewriter import OnExcess, Style
 from gpo_dspy.schedule import Cosine, Schedule, as_schedule
@@ -44,8 +45,9 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         >>> print(compiled.detailed_results)
 
     Args:
-        metric: ``(example, prediction, trace=None)`` to a bool, a number in [0, 1], or
-            ``dspy.Prediction(score=, feedback=)``; metrics written for GEPA fit.
+        metric: ``(example, prediction, trace=None)`` to a bool, a number in [0, 1], several by
+            name (``{"accuracy": 1.0, "brevity": 0.4}``), or ``dspy.Prediction(score=, scores=,
+            feedback=)`` with one of the two scores or both; metrics written for GEPA fit.
         prompt_model: The LM that writes the rewrites; default: the configured LM.
         auto: Budget by name: "light" (400 metric calls for one predictor; each further predictor
             adds half as many), "medium" (1,000) or "heavy" (3,000). Default: "light", unless
@@ -82,6 +84,12 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             those whose rewriting brought most so far, up to 3 together; "round_robin" each in
             turn; "all" all together; or a function ``state, failing -> names``, see
             :class:`gpo_dspy.selector.Selector`.
+        objective: What counts of several named scores. None is the metric's own ``score``, or their
+            plain mean where it gives none; ``{"accuracy": 0.7, "brevity": 0.3}`` is a weighted
+            mean, of which only the ratios count, and without the scores that are not named.
+            "pareto" draws weights for each step and keeps every program that none other beats in
+            all scores, as ``detailed_results.front``; the best of all and the final claim are by
+            the plain mean.
         evaluation: "race" scores candidates on growing blocks of training and validation
             examples and drops the weaker half each time; "full" scores every candidate on the
             whole validation set.
@@ -145,6 +153,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         selector: str | Callable[..., Any] = "effect",
         max_bootstrapped_demos: int = 0,
         max_labeled_demos: int = 0,
+        objective: Mapping[str, float] | Literal["pareto"] | None = None,
         evaluation: EvaluationMode = "race",
         acceptance: Acceptance = "improvement",
         holdout: bool = True,
@@ -201,6 +210,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             max_labeled_demos=max_labeled_demos,
             language=None if language is None else language_name(language),
             allow_examples=allow_examples,
+            objective=Objective.of(objective),
         )
 
     @classmethod

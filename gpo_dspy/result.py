@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from gpo_dspy.evaluation.metric import NamedScores
 from gpo_dspy.evaluation.runner import Outcome
 from gpo_dspy.evaluation.statistics import Estimate
+from gpo_dspy.front import FrontMember
 from gpo_dspy.ledger import Usage
 from gpo_dspy.plan import Plan
-from gpo_dspy.program_state import Demos, Instructions
+from gpo_dspy.program_state import Demos, Instructions, ProgramState
 from gpo_dspy.state import Fate, ScoredPrompt, StepRecord, StopReason
 
 
@@ -73,6 +76,11 @@ class GPOResult:
         seconds: Wall time.
         records: Every step.
         trajectories: Every scored prompt by predictor, in order of age.
+        start_scores: Mean of each named score of ``start`` on the search's examples, where the
+            metric gives several.
+        best_scores: The same of ``best``.
+        front: With ``objective="pareto"`` the programs that no other beats in all scores, the best
+            in the first score first; ``front[0].program(student)`` makes one.
         storage_problem: What could not be stored, and why; None if all is well.
     """
 
@@ -96,6 +104,9 @@ class GPOResult:
     records: tuple[StepRecord, ...] = field(repr=False)
     trajectories: dict[str, tuple[ScoredPrompt, ...]] = field(repr=False)
     storage_problem: str | None = None
+    start_scores: NamedScores = ()
+    best_scores: NamedScores = ()
+    front: tuple[FrontMember, ...] = field(default=(), repr=False)
 
     @property
     def cost(self) -> float:
@@ -109,6 +120,24 @@ class GPOResult:
             return float(self.plan.first_round), 0.0
         calls = self.records[-1].metric_calls / len(self.records)
         return calls, calls * self.cost / max(self.metric_calls, 1)
+
+    def front_rows(self) -> list[tuple[str, ...]]:
+        """Return the front as rows of a table, the first one its head."""
+        if not self.front:
+            return []
+        names = [name for name, _ in self.front[0].scores]
+        rows = [("member", *names, "examples", "")]
+        for number, member in enumerate(self.front):
+            scores = (percent(score) for _, score in member.scores)
+            rows.append((str(number), *scores, str(member.evaluations), self._remark(member)))
+        return rows
+
+    def _remark(self, member: FrontMember) -> str:
+        known = {
+            ProgramState(self.start): "start",
+            ProgramState(self.best, self.best_demos): "best by the plain mean",
+        }
+        return known.get(member.state, "")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-ready values."""
@@ -139,6 +168,13 @@ class GPOResult:
             f"stopped: {self.stop_reason.value}; one more step: about {self.step_price[0]:.0f} "
             f"metric calls, ${self.step_price[1]:.4f}",
         ]
+        if self.best_scores:
+            before = dict(self.start_scores)
+            changes = (f"{n} {percent(before[n])} -> {percent(s)}" for n, s in self.best_scores)
+            lines.append(f"scores in the search: {', '.join(changes)}")
+        if self.front:
+            lines.append("Pareto front:")
+            lines.extend(f"  {row}" for row in _columns(self.front_rows()))
         if self.reused:
             lines.append(f"{self.reused:,} results of earlier runs were used again, for nothing")
         if self.storage_problem:
@@ -155,6 +191,19 @@ class GPOResult:
             if counts:
                 lines.append(f"{what}: " + "; ".join(f"{n:,} {why}" for why, n in counts.items()))
         return "\n".join(lines)
+
+
+def percent(score: float) -> str:
+    """Write a score in [0, 1] as people read it."""
+    return f"{100 * score:.1f} %"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -92,6 +92,7 @@ class Run:
             self._plan.max_metric_calls,
             self._journal,
             on_result=self._on_metric_call,
+            objective=optimizer.settings.objective,
         )
         rewriter = Rewriter(
             prompt_model,
@@ -209,6 +210,9 @@ class Run:
             seconds=self._meter.seconds,
             records=state.records,
             trajectories={name: tuple(t) for name, t in self._trajectories.items()},
+            start_scores=self._search.mean_scores(self._start),
+            best_scores=self._search.mean_scores(state.best),
+            front=self._search.front(),
         )
         finished = reason not in (StopReason.INTERRUPTED, StopReason.BACKEND)
         problem = self._journal.close(result, finished=finished)

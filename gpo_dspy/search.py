@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import zip_longest
 from statistics import fmean
@@ -15,13 +16,17 @@ from gpo_dspy.asking import Asking
 from gpo_dspy.budget import Meter
 from gpo_dspy.data import Data
 from gpo_dspy.demos import DemoSource
+from gpo_dspy.evaluation.adjusted import adjusted_means
+from gpo_dspy.evaluation.metric import NamedScores
 from gpo_dspy.evaluation.race import BLOCKS, FIRST_BLOCK, TRIAL_SUCCESSES, Race, Standing
 from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Scoreboard
-from gpo_dspy.evaluation.strata import right, wrong
+from gpo_dspy.evaluation.strata import right, stratified_difference, wrong
 from gpo_dspy.evaluation.verify import verify_first, verify_rewrites
+from gpo_dspy.front import FrontMember, non_dominated
 from gpo_dspy.guards import make_guards
-from gpo_dspy.meta_prompt import rules
+from gpo_dspy.meta_prompt import percent, rules
+from gpo_dspy.objective import Weights
 from gpo_dspy.plan import Plan
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.rewriter import Rewriter
@@ -51,6 +56,9 @@ DEMO_BLOCKS = (FIRST_BLOCK, *BLOCKS[:1])
 
 BOOTSTRAP_CALLS = 12
 """Further metric calls on training examples for demos, at most, each time they are drawn."""
+
+CHANCES = 3
+"""Races that a program may take part in where each is at a trade-off of its own."""
 
 Recall = Callable[[str, str], Sequence[tuple[str, str]]]
 """Predictor and instruction to (prompt, where it comes from) pairs, the most promising first."""
@@ -148,6 +156,10 @@ class Search:
         left = self.board.remaining - self.plan.reserve
         return stop_reason(state, self.plan, metric_calls_left=left, perfect=perfect)
 
+    def aim(self, state: RunState) -> AbstractContextManager[None]:
+        """Score under the weights of the step to come, while the context lasts."""
+        return self.board.weighing(self._weights(state.step + 1))
+
     def new_demos(self, state: RunState) -> list[Candidate]:
         """Draw demo sets for the current program, in the steps that are for that."""
         if not self.demos.is_used or state.step % DEMO_EVERY:
@@ -201,6 +213,7 @@ class Search:
             retrieved,
             words,
             self._results(state.current),
+            self._objective(state),
         )
         asked = [(name, request) for name in retrieved for request in requests[name]]
         written = self.rewriter.write([(r.meta_prompt, self.guards[name]) for name, r in asked])
@@ -285,7 +298,54 @@ class Search:
         """Return the mean score of a program on the search's examples it was scored on."""
         return self._mean(program, self.pool)
 
+    def mean_scores(self, program: ProgramState) -> NamedScores:
+        """Return the means of a program's named scores on the examples it was scored on."""
+        known = self.board.named_scores(program)
+        rows = [known[index] for index in self.pool if index in known]
+        means = map(fmean, zip(*rows, strict=True))
+        return tuple(zip(self.board.names, means, strict=True)) if rows else ()
+
+    def front(self) -> tuple[FrontMember, ...]:
+        """Return the Pareto front of what was scored, if the objective keeps one.
+
+        Only of programs that were scored on as many examples as acceptance asks for. The best in
+        the first of the scores comes first.
+        """
+        if not self.settings.objective.pareto or not self.board.names:
+            return ()
+        scored = {}
+        for state in self.board.states:
+            known, pool = self.board.named_scores(state), self._pool(state)
+            on_pool = {index: known[index] for index in pool if index in known}
+            if len(on_pool) >= max(min(BLOCKS[0], len(pool)), 1):
+                scored[state] = on_pool
+        means = adjusted_means(scored, len(self.pool))
+        members = (
+            FrontMember(
+                state,
+                tuple(zip(self.board.names, means[state], strict=True)),
+                len(scored[state]),
+            )
+            for state in non_dominated(means)
+        )
+        return tuple(sorted(members, key=lambda m: [-score for _, score in m.scores]))
+
     # --- helpers ------------------------------------------------------------------------------
+
+    def _weights(self, step: int) -> Weights | None:
+        return self.settings.objective.drawn(self.board.names, self.settings.seed, step)
+
+    def _objective(self, state: RunState) -> str:
+        """Say what the score is made of in the step to come, if of several scores."""
+        weights = self._weights(state.step + 1)
+        if weights is None or not self.board.names:
+            return ""
+        means = dict(self.mean_scores(state.current))
+        parts = (
+            f"{name} (weight {weight:.2f}; the current prompt has {percent(means[name])})"
+            for name, weight in weights
+        )
+        return "What counts now is the weighted mean of " + ", ".join(parts)
 
     def _pool(self, *programs: ProgramState) -> tuple[int, ...]:
         """Return the examples that programs can be compared on: those that none has as a demo."""
@@ -310,7 +370,8 @@ class Search:
         if self.settings.acceptance == "best_new":
             return accepted[-1]
         pool = self._pool(*accepted)
-        scores = {program: self._mean(program, pool) for program in accepted}
+        with self.board.weighing(self._weights(len(records) + 1)):
+            scores = {program: self._mean(program, pool) for program in accepted}
         return next_parent(scores, [record.parent for record in records if record.predictors])
 
     def _recalled(self, state: RunState, predictors: Iterable[str]) -> list[Candidate]:
@@ -375,14 +436,16 @@ class Search:
     def _mark_repeats(self, state: RunState, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Mark what was tried before, or stands twice in this step.
 
-        In a race a prompt gets one chance. The paper's rule bars only what was current before;
-        scoring the rest again costs nothing, since every result is remembered.
+        In a race a prompt gets one chance, and another where a changed trade-off makes it lead.
+        The paper's rule bars only what was current before; scoring the rest again costs nothing,
+        since every result is remembered.
         """
         marked, seen = [], set(state.accepted)
         for candidate in candidates:
             program = candidate.of(state.current)
             tried = self.settings.acceptance == "improvement" and self.board.results(program)
-            if candidate.usable and (program in seen or tried):
+            done = program in seen or (tried and not self._leads_now(state, program))
+            if candidate.usable and done:
                 rewrites = tuple(
                     replace(r, fate=Fate.REPEATED) if r.fate.usable else r
                     for r in candidate.rewrites
@@ -391,6 +454,19 @@ class Search:
             seen.add(program)
             marked.append(candidate)
         return marked
+
+    def _leads_now(self, state: RunState, program: ProgramState) -> bool:
+        """Tell whether a program that lost at another trade-off would win at that of the step."""
+        races = sum(
+            candidate.score is not None and candidate.of(record.parent) == program
+            for record in state.records
+            for candidate in record.candidates
+        )
+        if not self.settings.objective.pareto or races >= CHANCES:
+            return False
+        known, current = self.board.results(program), self._results(state.current)
+        shared = [index for index in current if index in known]
+        return stratified_difference(known, current, shared) > 0
 
     def _steps_expected(self, state: RunState) -> int:
         """Return how many steps the run will have had, as its spending so far lets expect."""
@@ -409,7 +485,9 @@ class Search:
             raise LookupError(f"the current prompt of {predictor} is not in its trajectory")
         # Another program may have the same text, and have been scored since.
         known = len(self._results(state.current))
-        return replace(prompt, score=self.mean_score(state.current), evaluations=known)
+        with self.board.own_weights():  # as all of the trajectory
+            score = self.mean_score(state.current)
+        return replace(prompt, score=score, evaluations=known)
 
     def _results(self, program: ProgramState) -> dict[int, Evaluation]:
         """Return what is known of a program on the search's examples, in their order."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gpo_dspy.acceptance import Acceptance
 from gpo_dspy.direction import Direction
 from gpo_dspy.evaluation.race import BLOCKS, FIRST_BLOCK
+from gpo_dspy.objective import Objective
 from gpo_dspy.plan import EvaluationMode
 from gpo_dspy.schedule import Schedule
 from gpo_dspy.selector import Selector
@@ -30,6 +31,7 @@ class Settings:
     max_labeled_demos: int = 0
     language: str | None = None
     allow_examples: bool = False
+    objective: Objective = Objective()  # noqa: RUF009 - frozen
 
     @property
     def blocks(self) -> tuple[int, ...] | None:

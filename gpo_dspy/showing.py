@@ -9,7 +9,7 @@ import dspy
 
 from gpo_dspy.evaluation.runner import Evaluation, PredictorCall
 from gpo_dspy.evaluation.strata import wrong
-from gpo_dspy.meta_prompt import shorten, show_fields
+from gpo_dspy.meta_prompt import percent, shorten, show_fields
 
 
 def failures_through(results: Mapping[int, Evaluation], predictors: Iterable[str]) -> list[int]:
@@ -107,6 +107,9 @@ def show_failure(example: dspy.Example, evaluation: Evaluation, predictor: str) 
     else:
         lines += show_fields("Output", outputs)
     lines += show_fields("Expected", example.labels().toDict())
+    if evaluation.scores:
+        scores = (f"{name} {percent(score)}" for name, score in evaluation.scores)
+        lines.append(f"Scores: {', '.join(scores)}")
     feedback = dict(evaluation.predictor_feedback).get(predictor) or evaluation.feedback
     if feedback:
         lines.append(f"Feedback: {shorten(feedback)}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from statistics import fmean
+from typing import Any, TypeAlias
 
 import dspy
 
@@ -17,16 +18,27 @@ logger = logging.getLogger(__name__)
 
 CONTRACT = (
     "A metric takes (example, prediction, trace=None) and returns a bool, a number in [0, 1], "
-    "or dspy.Prediction(score=..., feedback=...)."
+    "several by name ({'accuracy': 1.0, 'brevity': 0.4}), or "
+    "dspy.Prediction(score=..., scores={...}, feedback=...) with one of the two scores or both."
 )
+
+NamedScores: TypeAlias = tuple[tuple[str, float], ...]
+"""(name, score in [0, 1]) pairs, sorted by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a metric says of one prediction: a score in [0, 1] and, if it gives one, feedback."""
+    """What a metric says of one prediction.
+
+    Attributes:
+        score: In [0, 1]; of a metric that gives only named scores, their plain mean.
+        feedback: The metric's feedback, if it gives some.
+        scores: The named scores, if it gives several.
+    """
 
     score: float
     feedback: str = ""
+    scores: NamedScores = ()
 
 
 class Metric:
@@ -89,6 +101,8 @@ class Metric:
         """
         value = self.function(example, prediction, trace, pred_name, pred_trace)
         given = getattr(value, "score", value)
+        if _is_named(value):
+            given = judgement(value, self.name).score
         if not self._warned and given != score:
             self._warned = True
             logger.warning(
@@ -104,11 +118,43 @@ def judgement(value: Any, name: str = "metric") -> Judgement:
     Raises:
         MetricError: The value is not a score in [0, 1].
     """
-    score, feedback = value, ""
-    if isinstance(value, dspy.Prediction):
+    if not isinstance(value, dspy.Prediction):
+        if isinstance(value, Mapping):
+            scores = _named_scores(value, name)
+            return Judgement(_mean(scores), "", scores)
+        return Judgement(_number(value, name))
+    feedback = str(value.get("feedback") or "")
+    if "scores" not in value:
         if "score" not in value:
-            raise MetricError(f"metric {name} returned a Prediction without `score`. {CONTRACT}")
-        score, feedback = value["score"], value.get("feedback") or ""
+            raise MetricError(
+                f"metric {name} returned a Prediction without `score` or `scores`. {CONTRACT}"
+            )
+        return Judgement(_number(value["score"], name), feedback)
+    scores = _named_scores(value["scores"], name)
+    score = _number(value["score"], name) if "score" in value else _mean(scores)
+    return Judgement(score, feedback, scores)
+
+
+def _named_scores(value: Any, name: str) -> NamedScores:
+    is_named = isinstance(value, Mapping) and value and all(isinstance(key, str) for key in value)
+    if not is_named:
+        raise MetricError(
+            f"metric {name} returned the scores {value!r}, which are no names with numbers. "
+            f"{CONTRACT}"
+        )
+    return tuple((key, _number(value[key], f"{name}, score {key!r},")) for key in sorted(value))
+
+
+def _mean(scores: NamedScores) -> float:
+    return fmean(score for _, score in scores)
+
+
+def _number(score: Any, name: str) -> float:
+    """Return a score as a number.
+
+    Raises:
+        MetricError: It is not one in [0, 1].
+    """
     try:
         if isinstance(score, str):
             raise TypeError
@@ -121,7 +167,14 @@ def judgement(value: Any, name: str = "metric") -> Judgement:
     if not 0.0 <= number <= 1.0:  # NaN is not either
         hint = " If it is a percentage, divide it by 100." if 1.0 < number <= 100.0 else ""
         raise MetricError(f"metric {name} returned {score!r}.{hint} {CONTRACT}")
-    return Judgement(number, str(feedback))
+    return number
+
+
+def _is_named(value: Any) -> bool:
+    """Tell whether a metric's value has several named scores."""
+    if isinstance(value, dspy.Prediction):
+        return "scores" in value
+    return isinstance(value, Mapping)
 
 
 def _extra_arguments(function: Callable[..., Any]) -> tuple[None, ...]:

@@ -43,9 +43,10 @@ class Standing:
 
     Attributes:
         difference: Estimated difference of the mean scores, candidate minus incumbent, from the
-            examples of its last round.
+            examples of its last round; it decides the race.
         score: The incumbent's mean score plus the difference, in [0, 1]; the difference of a
-            candidate that left early is shrunk, for it rests on few examples.
+            candidate that left early is shrunk, for it rests on few examples. Of several named
+            scores it has the objective's own weights, and so compares with that of other steps.
         evaluations: Examples of its last round.
         rounds: Rounds it took part in.
     """
@@ -135,13 +136,16 @@ class Race:
 
     def _standing(self, state: ProgramState, indices: Sequence[int], rounds: int) -> Standing:
         """Compare a candidate with the incumbent on examples that both have seen."""
-        known = self._known()
-        difference = stratified_difference(self.board.results(state), known, indices)
-        level = fmean(evaluation.score for evaluation in known.values())
         finished = len(indices) >= min(self.blocks[-1], len(self.pool))
         trust = 1.0 if finished else len(indices) / (len(indices) + CAUTION)
-        score = min(max(level + trust * difference, 0.0), 1.0)
+        difference = self._difference(state, indices)
+        with self.board.own_weights():
+            level = fmean(evaluation.score for evaluation in self._known().values())
+            score = min(max(level + trust * self._difference(state, indices), 0.0), 1.0)
         return Standing(difference, score, len(indices), rounds)
+
+    def _difference(self, state: ProgramState, indices: Sequence[int]) -> float:
+        return stratified_difference(self.board.results(state), self._known(), indices)
 
     def _known(self) -> dict[int, Evaluation]:
         """Return the incumbent's results on the pool."""

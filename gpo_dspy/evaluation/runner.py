@@ -17,7 +17,7 @@ from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError
 from gpo_dspy.backend_errors import Patience, is_backend_error
 from gpo_dspy.courier import Courier
 from gpo_dspy.errors import MetricError
-from gpo_dspy.evaluation.metric import Metric
+from gpo_dspy.evaluation.metric import Metric, NamedScores
 from gpo_dspy.evaluation.tracing import (
     DSPyTrace,
     FailureLocator,
@@ -49,7 +49,7 @@ class Outcome(enum.Enum):
     REFUSED = "request refused (content filter, too long, ...), failure score"
     PROGRAM_ERROR = "program raised, failure score"
     METRIC_ERROR = "metric raised, failure score"
-    METRIC_INVALID = "metric gave no score in [0, 1], failure score"
+    METRIC_INVALID = "metric gave no score in [0, 1], or others than before, failure score"
     TIMED_OUT = "took longer than example_timeout, failure score"
 
 
@@ -66,6 +66,8 @@ class Evaluation:
         usage: What the LM calls of the program and the metric used.
         predictor_feedback: (predictor name, feedback on its last call) pairs, from a metric that
             gives such feedback on an example below full score.
+        scores: The named scores, of a metric that gives several; none if the call failed, which
+            counts 0 in each.
     """
 
     score: float
@@ -75,6 +77,7 @@ class Evaluation:
     trace: tuple[PredictorCall, ...] = field(default=(), repr=False)
     usage: Usage = field(default=Usage(), repr=False)
     predictor_feedback: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    scores: NamedScores = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ class Evaluator:
         judged = patiently(judge, self.metric, example, answered)
         if not self.metric.wants_predictor or judged.outcome is not Outcome.SCORED:
             return judged
-        if judged.score >= 1.0:
+        if min(judged.score, *dict(judged.scores).values(), 1.0) >= 1.0:
             return judged
         # GEPA's second call. One call for both would do only if the metric were known to answer
         # alike with and without a predictor's name, and nothing says so.
@@ -283,7 +286,7 @@ def judge(metric: Metric, example: dspy.Example, answered: Evaluation) -> Evalua
         if isinstance(error, MetricError):
             outcome, reason = Outcome.METRIC_INVALID, str(error)
         return replace(answered, outcome=outcome, feedback=reason)
-    return replace(answered, score=judged.score, feedback=judged.feedback)
+    return replace(answered, score=judged.score, feedback=judged.feedback, scores=judged.scores)
 
 
 def feedback_on(

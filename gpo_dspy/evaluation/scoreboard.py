@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 
 import dspy
 
-from gpo_dspy.evaluation.runner import Evaluation, Job, Outcome, Runner
+from gpo_dspy.evaluation.runner import FAILURE_SCORE, Evaluation, Job, Outcome, Runner
 from gpo_dspy.evaluation.tracing import without_history
 from gpo_dspy.journal import Journal, Pair
 from gpo_dspy.ledger import Usage
+from gpo_dspy.objective import Objective, Weights, names_differ, weigh
 from gpo_dspy.program import with_state
 from gpo_dspy.program_state import ProgramState
 
@@ -35,8 +38,11 @@ class Scoreboard:
         max_metric_calls: Hard limit on metric calls.
         journal: Keeps the results, and knows those of an earlier session or another run.
         on_result: Called after each metric call, in the calling thread.
+        objective: What counts of several named scores.
 
     Attributes:
+        names: Of the metric's named scores, sorted; none before the first call that did not
+            fail, nor with a metric that gives a single score.
         metric_calls: Metric calls that the run paid for, those before a resume included.
         reused: Results that another run had paid for.
         outcomes: How the metric calls ended.
@@ -50,6 +56,7 @@ class Scoreboard:
         max_metric_calls: int,
         journal: Journal | None = None,
         on_result: Callable[[], None] = lambda: None,
+        objective: Objective = Objective(),  # noqa: B008 - frozen
     ) -> None:
         self.examples = examples
         self.max_metric_calls = max_metric_calls
@@ -57,6 +64,9 @@ class Scoreboard:
         self._journal = journal or Journal()
         self._on_result = on_result
         self._results: dict[ProgramState, dict[int, Evaluation]] = {}
+        self._objective, self._weights = objective, objective.weights
+        self._weighed: dict[ProgramState, dict[int, Evaluation]] = {}
+        self._names: tuple[str, ...] | None = None
         self.metric_calls = self._journal.metric_calls_before
         self.reused = 0
         self.outcomes: Counter[Outcome] = Counter()
@@ -69,6 +79,16 @@ class Scoreboard:
     def remaining(self) -> int:
         """Metric calls that may still be made."""
         return self.max_metric_calls - self.metric_calls
+
+    @property
+    def states(self) -> tuple[ProgramState, ...]:
+        """All programs of which something is known, in order of their first metric call."""
+        return tuple(self._results)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the metric's scores."""
+        return self._names or ()
 
     def missing(self, pairs: Iterable[Pair]) -> list[Pair]:
         """Return the pairs that are not evaluated yet, each once, in order."""
@@ -107,12 +127,45 @@ class Scoreboard:
                 time.sleep(LOOK_AGAIN)
 
     def results(self, state: ProgramState) -> Mapping[int, Evaluation]:
-        """Return what is known of a program: evaluations by example index."""
-        return MappingProxyType(self._results.get(state, {}))
+        """Return what is known of a program: evaluations by example index.
+
+        They are scored under the objective's weights, or those of :meth:`weighing`.
+        """
+        known = self._results.get(state, {})
+        if self._weights is None:
+            return MappingProxyType(known)
+        weighed = self._weighed.setdefault(state, {})
+        for index, evaluation in known.items():
+            if index not in weighed:
+                weighed[index] = weigh(evaluation, self._weights)
+        return MappingProxyType(weighed)
+
+    @contextmanager
+    def weighing(self, weights: Weights | None) -> Iterator[None]:
+        """Have all results scored under other weights for a while."""
+        before = self._weights, self._weighed
+        if weights != self._weights:
+            self._weights, self._weighed = weights, {}
+        try:
+            yield
+        finally:
+            self._weights, self._weighed = before
+
+    def own_weights(self) -> AbstractContextManager[None]:
+        """Have all results scored under the objective's own weights for a while."""
+        return self.weighing(self._objective.weights)
+
+    def named_scores(self, state: ProgramState) -> dict[int, tuple[float, ...]]:
+        """Return a program's scores by example index, each in the order of :attr:`names`."""
+        failed = (FAILURE_SCORE,) * len(self.names)
+        return {
+            index: tuple(score for _, score in evaluation.scores) or failed
+            for index, evaluation in self._results.get(state, {}).items()
+        }
 
     def scores(self, state: ProgramState, indices: Iterable[int]) -> list[float]:
         """Return the scores in [0, 1] on the given examples, all of them evaluated before."""
-        results = self._results[state]
+        results = self.results(state)
         return [results[index].score for index in indices]
 
     def _run(self, pairs: Sequence[Pair]) -> None:
@@ -132,6 +185,7 @@ class Scoreboard:
 
     def _note(self, pair: Pair, evaluation: Evaluation, *, paid: bool) -> None:
         state, index = pair
+        evaluation = self._checked(evaluation)
         self._results.setdefault(state, {})[index] = evaluation
         if not paid:
             self.reused += 1
@@ -139,3 +193,26 @@ class Scoreboard:
         self.metric_calls += 1
         self.outcomes[evaluation.outcome] += 1
         self._on_result()
+
+    def _checked(self, evaluation: Evaluation) -> Evaluation:
+        """Count named scores as invalid that are others than before, or cannot be weighed.
+
+        Here and not in the metric, which may be called in several processes.
+        """
+        if evaluation.outcome is not Outcome.SCORED:
+            return evaluation
+        names = tuple(name for name, _ in evaluation.scores)
+        if self._names is None:
+            problem = self._objective.misses(names)
+        else:
+            problem = names_differ(self._names, names)
+        if problem:
+            return replace(
+                evaluation,
+                score=FAILURE_SCORE,
+                scores=(),
+                outcome=Outcome.METRIC_INVALID,
+                feedback=problem,
+            )
+        self._names = names
+        return evaluation

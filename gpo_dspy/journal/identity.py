@@ -140,6 +140,8 @@ def differences(row: RunRow, new: NewRun) -> list[str]:
 
 def _setting(value: Any) -> str:
     """Write the value of an argument so that equal values are written alike."""
+    if isinstance(value, Mapping):
+        value = dict(sorted(value.items()))
     if callable(value) and not is_dataclass(value):
         return f"{getattr(value, '__qualname__', type(value).__qualname__)} " + metric_fingerprint(
             value

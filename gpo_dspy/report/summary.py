@@ -12,7 +12,7 @@ from rich.text import Text
 from gpo_dspy.edits import word_diff
 from gpo_dspy.evaluation.statistics import Estimate
 from gpo_dspy.meta_prompt import show_fields
-from gpo_dspy.result import GPOResult
+from gpo_dspy.result import GPOResult, percent
 
 STYLES = {"insert": "green", "delete": "red strike", "equal": ""}
 
@@ -37,6 +37,8 @@ def show_result(result: GPOResult, console: Console | None = None) -> None:
             shown = Text("\n".join(line.strip() for line in lines))
             console.print(Panel(shown, title=f"demo{title}, from {source}", title_align="left"))
     console.print(_scores(result))
+    if result.front:
+        console.print(_front(result))
     if result.claim is not None:
         console.print(f"[bold]{result.claim}[/bold]", highlight=False)
     if (result.returned, result.returned_demos) != (result.best, result.best_demos):
@@ -84,9 +86,12 @@ def _scores(result: GPOResult) -> Table:
         table.add_column(column, justify="left" if not column else "right")
     table.add_row(
         "score in the search (too high: the best of many)",
-        _percent(result.start_score),
-        _percent(result.best_score),
+        percent(result.start_score),
+        percent(result.best_score),
     )
+    best = dict(result.best_scores)
+    for name, score in result.start_scores:
+        table.add_row(f"of that, {name}", percent(score), percent(best[name]))
     if result.claim is not None:
         table.add_row(
             f"score on {result.claim.base.n} examples the search never saw, 95 % interval",
@@ -96,9 +101,16 @@ def _scores(result: GPOResult) -> Table:
     return table
 
 
-def _percent(score: float) -> str:
-    return f"{100 * score:.1f} %"
+def _front(result: GPOResult) -> Table:
+    """Show the programs that no other beats in all scores."""
+    head, *rows = result.front_rows()
+    table = Table(title="Pareto front", title_justify="left", box=None, pad_edge=False)
+    for column in head:
+        table.add_column(column, justify="right" if column else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _interval(estimate: Estimate) -> str:
-    return f"{_percent(estimate.value)}  ({100 * estimate.low:.0f} to {100 * estimate.high:.0f})"
+    return f"{percent(estimate.value)}  ({100 * estimate.low:.0f} to {100 * estimate.high:.0f})"

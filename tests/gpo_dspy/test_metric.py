@@ -40,6 +40,16 @@ def _gepa(gold: Any, pred: Any, trace: Any, pred_name: Any, pred_trace: Any) -> 
         (dspy.Prediction(score=0.5, feedback="half"), Judgement(0.5, "half")),
         (dspy.Prediction(score=True), Judgement(1.0)),
         (dspy.Prediction(score=1, feedback=None), Judgement(1.0)),
+        ({"b": True, "a": 0.5}, Judgement(0.75, "", (("a", 0.5), ("b", 1.0)))),
+        ({"only": np.float32(0.5)}, Judgement(0.5, "", (("only", 0.5),))),
+        (
+            dspy.Prediction(scores={"a": 0.5, "b": 1}, feedback="half"),
+            Judgement(0.75, "half", (("a", 0.5), ("b", 1.0))),
+        ),
+        (
+            dspy.Prediction(score=0.25, scores={"a": 0.5}),
+            Judgement(0.25, "", (("a", 0.5),)),
+        ),
     ],
 )
 def test_accepted_values(value: Any, expected: Judgement) -> None:
@@ -60,6 +70,13 @@ def test_accepted_values(value: Any, expected: Judgement) -> None:
         (dspy.Prediction(feedback="no score"), "without `score`"),
         (dspy.Prediction(score=None), "None"),
         (dspy.Prediction(score="high"), "high"),
+        ({}, "no names with numbers"),
+        ({1: 0.5}, "no names with numbers"),
+        ({"a": 0.5, "b": None}, "score 'b', returned None"),
+        ({"a": 0.5, "b": 50}, "score 'b', returned 50.*divide it by 100"),
+        (dspy.Prediction(scores=[0.5]), "no names with numbers"),
+        (dspy.Prediction(scores=None), "no names with numbers"),
+        (dspy.Prediction(score=2.0, scores={"a": 0.5}), "returned 2.0"),
     ],
 )
 def test_refused_values_are_named_with_the_contract(value: Any, said: str) -> None:
@@ -161,6 +178,8 @@ def test_gepas_form_is_known_from_options_of_the_metrics_own(
         (dspy.Prediction(score=0.5), ""),
         (0.5, ""),
         (False, ""),
+        ({"a": 0.25, "b": 0.75}, ""),
+        (dspy.Prediction(scores={"a": 0.25, "b": 0.75}, feedback="say more"), "say more"),
     ],
 )
 def test_feedback_is_taken_where_there_is_some(value: Any, feedback: str) -> None:
@@ -180,6 +199,6 @@ def test_another_score_with_the_feedback_is_told_once_and_ignored(
 
 
 def test_an_equal_score_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
-    for value in (dspy.Prediction(score=False, feedback="no"), 0, 0.0):
+    for value in (dspy.Prediction(score=False, feedback="no"), 0, 0.0, {"a": 0, "b": 0.0}):
         Metric(_with_feedback(value)).feedback(EXAMPLE, PREDICTION, 0.0, [], "plan", [])
     assert not caplog.records
