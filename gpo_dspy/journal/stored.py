@@ -98,6 +98,7 @@ class StoredJournal(Journal):
         memory: MemoryScope = True,
     ) -> None:
         self._memory = memory
+        self._searched: Memory | None = None
         self.storage, self.run = storage, run
         self._owner, self._keys, self._predictors = owner, keys, predictors
         self._embedder, self._secrets = embedder, secrets
@@ -243,6 +244,8 @@ class StoredJournal(Journal):
 
     def close(self, result: GPOResult | None, *, finished: bool) -> str | None:
         self._ended.set()
+        if self._searched is not None:
+            self._searched.close()
         status = RunStatus.FINISHED if finished else RunStatus.STOPPED
         text = None if result is None else self._secrets.hide(result_text(result))
         try:
@@ -318,10 +321,10 @@ class StoredJournal(Journal):
         if self._failed or not is_lasting(self._embedder):
             return []
         row = self._predictors[predictor]
-        memory = Memory(self.storage, self._embedder)
+        self._searched = self._searched or Memory(self.storage, self._embedder)
         try:
             found = seeds(
-                memory,
+                self._searched,
                 row.task,
                 instruction,
                 kind=row.kind if self._memory == "same_kind" else None,
@@ -331,6 +334,9 @@ class StoredJournal(Journal):
             )
         except StorageError as error:
             self._note_failure(error)
+            return []
+        except ValueError as error:  # vectors of another length under the same name
+            logger.warning("The memory cannot be searched: %s", error)
             return []
         return [(seed.text, _origin(seed)) for seed in found]
 

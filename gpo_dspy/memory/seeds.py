@@ -19,8 +19,8 @@ POOLS = (64, 256)
 """Nearest prompts that name the runs; the second number where the first names too few."""
 
 LEAST_SIMILARITY = 0.5
-"""Runs less similar are about something else. Between 7 sandbox tasks and the same tasks under other
-field names, all-MiniLM-L6-v2 gave 0.64 to 0.83 to the same task and 0.09 to 0.53 to others."""
+"""Runs less similar are about something else. Of 7 sandbox tasks and the same under other field
+names, all-MiniLM-L6-v2 gave 0.64 to 0.83 to the same task, and 0.09 to 0.53 to others."""
 
 FARTHER, SLACK = 2.0, 0.25
 """A run may be so many times as far away as the nearest (in 1 - similarity), and this much more."""

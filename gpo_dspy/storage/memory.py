@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, tuple_
 
 from gpo_dspy.storage.columns import chunks
 from gpo_dspy.storage.rows import Remembered
@@ -20,17 +20,18 @@ def ids(
     """Return the ids of prompts that have a vector and pass every filter given, ascending."""
     query = (
         select(prompts.c.id)
-        .join(vectors, vectors.c.text_hash == prompts.c.memory_hash)
+        .join(vectors, vectors.c.text_hash == prompts.c.memory_hash + "")
         .join(embedders, embedders.c.id == vectors.c.embedder)
         .where(embedders.c.name == embedder)
         .order_by(prompts.c.id)
     )
     if kind is not None or model is not None:
-        query = query.join(predictors, _ITS_PREDICTOR)
-    if kind is not None:
-        query = query.where(predictors.c.kind == kind)
-    if model is not None:
-        query = query.where(predictors.c.model == model)
+        passing = select(predictors.c.run, predictors.c.name)
+        if kind is not None:
+            passing = passing.where(predictors.c.kind == kind)
+        if model is not None:
+            passing = passing.where(predictors.c.model == model)
+        query = query.where(tuple_(prompts.c.run, prompts.c.predictor).in_(passing))
     if not_run is not None:
         query = query.where(prompts.c.run != not_run)
     return np.array(connection.execute(query).scalars().all(), dtype=np.int64)
