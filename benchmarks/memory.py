@@ -161,7 +161,7 @@ def start(folder: Path) -> dict[str, float]:
 
 def in_a_process(folder: Path) -> dict[str, float]:
     done = subprocess.run(  # noqa: S603 - this very file
-        [sys.executable, __file__, "--start", folder], capture_output=True, text=True, check=True
+        [sys.executable, __file__, "--start", folder], stdout=subprocess.PIPE, text=True, check=True
     )
     found: dict[str, float] = json.loads(done.stdout)
     return found
@@ -189,6 +189,7 @@ def measure(size: int, folder: Path, table: Table) -> None:
     for case, prepare in cases.items():
         prepare()
         found = in_a_process(folder)
+        print(f"{size:,}, {case}: {found}", file=sys.stderr)  # the table comes last
         files = [path.stat().st_size for path in folder.glob("*.faiss")]
         table.add_row(
             f"{size:,}",

@@ -17,7 +17,7 @@ from gpo_dspy.budget import Limits
 from gpo_dspy.callbacks import Callback
 from gpo_dspy.direction import Direction, Relevance, as_direction
 from gpo_dspy.evaluation.metric import Metric
-from gpo_dspy.languages import language_name
+from gpo_dspy.guards.languages import language_name
 from gpo_dspy.objective import Objective
 from gpo_dspy.plan import Auto, EvaluationMode
 from gpo_dspy.rewriter import OnExcess, Style

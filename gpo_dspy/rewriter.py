@@ -13,11 +13,11 @@ from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError
 
 from gpo_dspy.backend_errors import Patience
 from gpo_dspy.edits import clip, words_changed
+from gpo_dspy.execution.parallel import ordered_map
 from gpo_dspy.guards import Guard
 from gpo_dspy.journal import Journal
 from gpo_dspy.ledger import Ledger
 from gpo_dspy.meta_prompt import EditPrompt, GeneratePrompt, MetaPrompt, signature
-from gpo_dspy.parallel import ordered_map
 from gpo_dspy.state import Fate, Rewrite
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from gpo_dspy.errors import BackendUnavailable
 from gpo_dspy.evaluation.runner import Runner
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.statistics import mean_estimate, paired_difference
-from gpo_dspy.executors import places
+from gpo_dspy.execution.executors import places
 from gpo_dspy.ledger import Ledger, Usage
 from gpo_dspy.loop import optimize
 from gpo_dspy.preparing import (

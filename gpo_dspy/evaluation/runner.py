@@ -15,7 +15,6 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError
 
 from gpo_dspy.backend_errors import Patience, is_backend_error
-from gpo_dspy.courier import Courier
 from gpo_dspy.errors import MetricError
 from gpo_dspy.evaluation.metric import Metric, NamedScores
 from gpo_dspy.evaluation.tracing import (
@@ -25,11 +24,12 @@ from gpo_dspy.evaluation.tracing import (
     last_calls,
     name_calls,
 )
-from gpo_dspy.executors import in_this_process, submit_here
+from gpo_dspy.execution.courier import Courier
+from gpo_dspy.execution.executors import in_this_process, submit_here
+from gpo_dspy.execution.parallel import as_completed, no_gate, submitted
+from gpo_dspy.execution.pickling import pack
+from gpo_dspy.execution.time_limit import Stopwatch, call_within
 from gpo_dspy.ledger import Ledger, Usage
-from gpo_dspy.parallel import as_completed, no_gate, submitted
-from gpo_dspy.pickling import pack
-from gpo_dspy.time_limit import Stopwatch, call_within
 
 __all__ = ["Evaluation", "Evaluator", "Job", "Outcome", "PredictorCall", "Runner"]
 

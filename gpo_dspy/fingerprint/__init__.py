@@ -7,7 +7,6 @@ used by others.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +45,7 @@ def metric_fingerprint(function: Callable[..., Any]) -> str:
     inner = function
     while isinstance(inner, functools.partial):
         inner = inner.func
-    home = getattr(inspect.unwrap(inner), "__module__", None)
+    home = getattr(inner, "__module__", None)
     return digest(to_text(Describer(home=home)(function)))
 
 

@@ -8,7 +8,6 @@ import enum
 import functools
 import inspect
 import types
-import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -73,7 +72,7 @@ def _(value: types.ModuleType, to: Describer) -> Any:  # noqa: ARG001
 
 @describe.register(type)
 def _(value: type, to: Describer) -> Any:
-    if value.__module__ == "typing" or typing.get_origin(value) is not None:  # list[int] is a type
+    if value.__module__ == "typing":
         return describe_annotation(value, to)
     if not to.follows(value.__module__):
         return ["class", name_of(value)]

@@ -70,9 +70,14 @@ class Describer:
             return ["again", len(self._path) - self._path.index(id(value))]
         self._path.append(id(value))
         try:
-            if isinstance(value, enum.Enum):  # before int and str, which it may be as well
+            if issubclass(kind, enum.Enum):  # before int and str, which it may be as well
                 return ["enum", kind.__qualname__, value.name, self(value.value)]
-            return describe(value, self)
+            # Not by value.__class__, which a proxy answers for what it stands for, or raises.
+            return describe.dispatch(kind)(value, self)
+        except RecursionError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever an object raises when it is looked at
+            return ["a", name_of(kind)]
         finally:
             self._path.pop()
 
@@ -102,8 +107,9 @@ def describe(value: Any, to: Describer) -> Any:
     """
     if getattr(value, "__module__", None) == "typing" or typing.get_origin(value) is not None:
         return describe_annotation(value, to)
-    if callable(getattr(value, "__wrapped__", None)):  # by a cache
-        return to(value.__wrapped__)
+    wrapped = inspect.getattr_static(value, "__wrapped__", None)
+    if callable(wrapped):  # by a cache
+        return to(wrapped)
     if to.content:
         return _content(value, to)
     if dataclasses.is_dataclass(value) or to.follows(type(value).__module__):

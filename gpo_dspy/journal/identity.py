@@ -156,9 +156,7 @@ def _asking(lm: dspy.LM) -> dspy.Module:
     return program
 
 
-def _predictors(
-    student: dspy.Module, trainset: Sequence[dspy.Example]
-) -> tuple[PredictorRow, ...]:
+def _predictors(student: dspy.Module, trainset: Sequence[dspy.Example]) -> tuple[PredictorRow, ...]:
     default = dspy.settings.lm
     return tuple(
         PredictorRow(

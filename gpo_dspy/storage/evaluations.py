@@ -19,6 +19,10 @@ _OF_KEY = select(
     bindparam("paid", type_=Boolean),
 ).where(evaluations.c.key == bindparam("key_"), evaluations.c.scope == bindparam("scope_"))
 
+_TEXT_IDS = select(texts.c.hash, texts.c.id).where(
+    texts.c.hash.in_(bindparam("hashes", expanding=True))
+)
+
 _END_CLAIM = delete(claims).where(
     claims.c.key == bindparam("key_"), claims.c.owner == bindparam("owner_")
 )
@@ -74,22 +78,26 @@ def _save_texts(
     wanted |= dict(batch.states) | dict(batch.examples)
     if not wanted:
         return {}
-    statement = insert_into(connection.dialect.name, texts)
-    given = statement.excluded.text
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["hash"],
-            set_={"text": given},
-            where=texts.c.text.is_(None) & given.is_not(None),
-        ),
-        [{"hash": name, "text": wanted[name]} for name in sorted(wanted)],
-    )
+    rows = [{"hash": name, "text": wanted[name]} for name in sorted(wanted)]
+    connection.execute(_writing_texts(connection.dialect.name), rows)
     ids: dict[str, int] = {}
     for part in chunks(wanted):
-        found = connection.execute(select(texts.c.hash, texts.c.id).where(texts.c.hash.in_(part)))
+        found = connection.execute(_TEXT_IDS, {"hashes": part})
         ids.update((name, number) for name, number in found)
     insert_missing(connection, run_texts, [{"run": run, "text": i} for i in sorted(ids.values())])
     return ids
+
+
+@cache
+def _writing_texts(dialect: str) -> Any:
+    """Return the statement that adds hashes, and the text to those that had none."""
+    statement = insert_into(dialect, texts)
+    given = statement.excluded.text
+    return statement.on_conflict_do_update(
+        index_elements=["hash"],
+        set_={"text": given},
+        where=texts.c.text.is_(None) & given.is_not(None),
+    )
 
 
 def _row(evaluation: StoredEvaluation, scope: int, ids: Mapping[str, int]) -> dict[str, Any]:

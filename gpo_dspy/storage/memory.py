@@ -18,6 +18,7 @@ def ids(
     connection: Connection, embedder: str, kind: str | None, model: str | None, not_run: int | None
 ) -> NDArray[np.int64]:
     """Return the ids of prompts that have a vector and pass every filter given, ascending."""
+    # `+ ""` keeps SQLite from walking the vectors first: they are many, and the runs that pass few.
     query = (
         select(prompts.c.id)
         .join(vectors, vectors.c.text_hash == prompts.c.memory_hash + "")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from instructions import MIXED, PLAIN, TECHNICAL
 
 from gpo_dspy import sandbox
-from gpo_dspy.copying import COPY, TRACE, Copies, tokens
+from gpo_dspy.guards.copying import COPY, TRACE, Copies, tokens
 from gpo_dspy.sandbox.rewriting.phrases import ADVICE
 
 STORIES = [

@@ -37,9 +37,9 @@ from gpo_dspy.budget import BudgetSpent
 from gpo_dspy.errors import BackendUnavailable
 from gpo_dspy.evaluation.metric import Metric
 from gpo_dspy.evaluation.runner import Evaluation, Job, Outcome, Runner
-from gpo_dspy.executors import in_this_process
+from gpo_dspy.execution.executors import in_this_process
+from gpo_dspy.execution.pickling import pack
 from gpo_dspy.ledger import Ledger
-from gpo_dspy.pickling import pack
 from gpo_dspy.state import StopReason
 
 QA = dspy.Predict("question -> answer")

@@ -521,6 +521,33 @@ def test_metrics_of_a_notebook_or_a_prompt_work(name: str, notebook: bool) -> No
     assert len({print_of(1, "+"), print_of(2, "+"), print_of(1, "-")}) == 3
 
 
+class Raising:
+    """Stands for something that is not there yet, as the proxies of web frameworks do."""
+
+    @property
+    def __class__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("nothing is there yet")
+
+
+class Endless:
+    """Answers every attribute by another of its kind."""
+
+    def __getattr__(self, name: str) -> Endless:
+        return Endless()
+
+    def __call__(self) -> None: ...
+
+
+def test_odd_objects_that_a_metric_uses_do_no_harm() -> None:
+    raising, endless = Raising(), Endless()
+
+    def metric(example: Any, prediction: Any, trace: Any = None) -> bool:
+        return bool(raising == endless)
+
+    assert metric_fingerprint(metric) == metric_fingerprint(metric)
+    assert metric_fingerprint(endless) == metric_fingerprint(Endless())
+
+
 def test_metrics_of_libraries_are_known_by_name() -> None:
     one, other = dspy.evaluate.answer_exact_match, dspy.evaluate.answer_passage_match
     assert metric_fingerprint(one) == metric_fingerprint(one) != metric_fingerprint(other)

@@ -10,7 +10,7 @@ import pytest
 from fakes import Prompted, scripted_lm, toy_examples, toy_gpo, toy_solver
 from instructions import PLAIN
 
-from gpo_dspy.guards import (
+from gpo_dspy.guards.guard import (
     SHORTEST_LIMIT,
     SHORTEST_TOKEN_LIMIT,
     Guard,
@@ -170,7 +170,7 @@ def test_halves_of_surrogate_pairs_do_no_harm() -> None:
 
 
 def test_where_tokens_cannot_be_counted_letters_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpo_dspy.guards.count_tokens", lambda model, text: None)
+    monkeypatch.setattr("gpo_dspy.guards.guard.count_tokens", lambda model, text: None)
     guard = Guard("short", model="openai/gpt-4o")
     assert guard.refuse("word " * 1_500) is None
     assert guard.refuse("word " * 1_700) is Fate.TOO_LONG

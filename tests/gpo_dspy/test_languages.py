@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from instructions import MIXED, PLAIN, TECHNICAL
 
-from gpo_dspy.languages import LANGUAGES, as_code, in_another_language, language_name, language_of
+from gpo_dspy.guards.languages import (
+    LANGUAGES,
+    as_code,
+    in_another_language,
+    language_name,
+    language_of,
+)
 
 ALL = [
     (language, text)

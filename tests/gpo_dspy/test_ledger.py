@@ -7,8 +7,8 @@ import litellm
 import pytest
 from fakes import scripted_lm, toy_solver
 
+from gpo_dspy.execution.parallel import ordered_map
 from gpo_dspy.ledger import Ledger, LMCall, Usage
-from gpo_dspy.parallel import ordered_map
 
 ASK = dspy.Predict("question -> answer")
 

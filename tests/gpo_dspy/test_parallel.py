@@ -21,8 +21,8 @@ import pytest
 from fakes import scripted_lm, toy_solver
 
 from gpo_dspy import parallel
-from gpo_dspy.executors import places, submit_here
-from gpo_dspy.parallel import as_completed, ordered_map, submitted
+from gpo_dspy.execution.executors import places, submit_here
+from gpo_dspy.execution.parallel import as_completed, ordered_map, submitted
 
 COLOUR: ContextVar[str] = ContextVar("colour", default="none")
 

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from gpo_dspy.time_limit import Stopwatch, call_within
+from gpo_dspy.execution.time_limit import Stopwatch, call_within
 
 COLOUR: ContextVar[str] = ContextVar("colour", default="none")
 

@@ -122,8 +122,8 @@ CREATE TABLE gpo_prompts (
 	UNIQUE (run, predictor, text_hash), 
 	FOREIGN KEY(run) REFERENCES gpo_runs (id)
 );
-INSERT INTO "gpo_prompts" VALUES(1,1,'answer','d497ecc67056611abd971efeb519c0b2','Think 1.',0.5,4,1,'bfde8311b4280a29698baef4a434e3cb','question -> answer: Think 1.',1.79519345529301023478e+09);
-INSERT INTO "gpo_prompts" VALUES(2,1,'answer','056bb4102af31c391cdb01b342aeda1a','Think 2.',0.5,4,1,'ec9a226ca60c9d6cc3800be16e70237a','question -> answer: Think 2.',1.79519345530001068114e+09);
+INSERT INTO "gpo_prompts" VALUES(1,1,'answer','d497ecc67056611abd971efeb519c0b2','Think 1.',0.5,4,1,'bfde8311b4280a29698baef4a434e3cb','question -> answer: Think 1.',1.79519375472598671913e+09);
+INSERT INTO "gpo_prompts" VALUES(2,1,'answer','056bb4102af31c391cdb01b342aeda1a','Think 2.',0.5,4,1,'ec9a226ca60c9d6cc3800be16e70237a','question -> answer: Think 2.',1.79519375473499894144e+09);
 CREATE TABLE gpo_readings (
 	run INTEGER NOT NULL, 
 	name TEXT NOT NULL, 
@@ -175,7 +175,7 @@ CREATE TABLE gpo_runs (
 	seconds DOUBLE NOT NULL, 
 	best_score DOUBLE
 );
-INSERT INTO "gpo_runs" VALUES(1,'identity',NULL,'FINISHED',NULL,1.79519345526001906391e+09,1.79519345530101656909e+09,2.0,0.2);
+INSERT INTO "gpo_runs" VALUES(1,'identity',NULL,'FINISHED',NULL,1.79519375470900821685e+09,1.7951937547399878502e+09,2.0,0.2);
 CREATE TABLE gpo_steps (
 	run INTEGER NOT NULL, 
 	number INTEGER NOT NULL, 
@@ -205,8 +205,8 @@ CREATE TABLE gpo_vectors (
 	PRIMARY KEY (embedder, text_hash), 
 	FOREIGN KEY(embedder) REFERENCES gpo_embedders (id)
 );
-INSERT INTO "gpo_vectors" VALUES(1,'bfde8311b4280a29698baef4a434e3cb',1,X'0000803F0000803F64');
-INSERT INTO "gpo_vectors" VALUES(1,'ec9a226ca60c9d6cc3800be16e70237a',1,X'000000400000803F64');
+INSERT INTO "gpo_vectors" VALUES(1,'bfde8311b4280a29698baef4a434e3cb',1,X'0000803F0000803F2D');
+INSERT INTO "gpo_vectors" VALUES(1,'ec9a226ca60c9d6cc3800be16e70237a',1,X'000000400000803F2D');
 CREATE TABLE gpo_version (
 	version INTEGER NOT NULL
 );

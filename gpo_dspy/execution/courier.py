@@ -15,9 +15,9 @@ from typing import Any, Generic, TypeVar
 
 import dspy
 
+from gpo_dspy.execution.parallel import next_of
+from gpo_dspy.execution.pickling import pack, pickles, unpack
 from gpo_dspy.ledger import Ledger, LMCall
-from gpo_dspy.parallel import next_of
-from gpo_dspy.pickling import pack, pickles, unpack
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from gpo_dspy.parallel import LOOK_UP, next_of
+from gpo_dspy.execution.parallel import LOOK_UP, next_of
 
 R = TypeVar("R")
 

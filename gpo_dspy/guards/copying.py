@@ -21,7 +21,7 @@ import dspy
 import numpy as np
 from numpy.typing import NDArray
 
-from gpo_dspy.languages import SPACELESS, as_whole_word
+from gpo_dspy.guards.languages import SPACELESS, as_whole_word
 
 TRACE = 7
 """Words in a row that tell an example."""

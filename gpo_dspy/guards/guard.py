@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import dspy
 
-from gpo_dspy.languages import as_code, as_whole_word, in_another_language, language_of
+from gpo_dspy.guards.languages import as_code, as_whole_word, in_another_language, language_of
 from gpo_dspy.program import optimizable_predictors, tool_names
 from gpo_dspy.program_state import Instructions
 from gpo_dspy.state import Fate
 
 if TYPE_CHECKING:
-    from gpo_dspy.copying import Copies
+    from gpo_dspy.guards.copying import Copies
 
 # What DSPy's chat format puts between fields; inside an instruction it breaks the parsing.
 FIELD_MARKER = re.compile(r"\[\[\s*##.*?##\s*\]\]", re.DOTALL)
@@ -140,7 +140,7 @@ def make_guards(
             predictor's own instruction.
         allow_examples: Whether rewrites may copy from examples after all.
     """
-    from gpo_dspy.copying import Copies  # NumPy: not before it is needed
+    from gpo_dspy.guards.copying import Copies  # NumPy: not before it is needed
 
     copies = None if allow_examples else Copies(examples)
     code = None if language is None else as_code(language)
