@@ -20,7 +20,7 @@ import dspy
 import pytest
 from fakes import scripted_lm, toy_solver
 
-from gpo_dspy import parallel
+from gpo_dspy.execution import parallel
 from gpo_dspy.execution.executors import places, submit_here
 from gpo_dspy.execution.parallel import as_completed, ordered_map, submitted
 
