@@ -90,6 +90,11 @@ def _check_storage(given: Mapping[str, Any]) -> None:
         text = given.get(name, "name")
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{name} must be a text or None; found {text!r}.")
+    if given["resume"] == "force" and "storage" in given and "study" not in given:
+        raise ValueError(
+            "resume='force' needs a study: without one a run is known by its settings, so that one "
+            "with other settings is another run."
+        )
     wanting = [name for name in ("study", "memory") if given.get(name)]
     wanting += ["resume"] if given["resume"] == "force" else []
     if "storage" not in given and wanting:

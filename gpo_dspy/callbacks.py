@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 
 from gpo_dspy.ledger import Usage
 from gpo_dspy.plan import Plan
@@ -38,8 +39,9 @@ class Callback:
 class Callbacks(Callback):
     """Tells several callbacks, each shielded from the others' mistakes."""
 
-    def __init__(self, callbacks: Sequence[Callback]) -> None:
+    def __init__(self, callbacks: Sequence[Callback], hide: Callable[[str], str] = str) -> None:
         self._callbacks = tuple(callbacks)
+        self._hide = hide  # an error's text may hold a key
 
     def on_start(self, plan: Plan) -> None:
         self._tell("on_start", plan)
@@ -60,5 +62,8 @@ class Callbacks(Callback):
         for callback in self._callbacks:
             try:
                 getattr(callback, event)(*values)
-            except Exception:
-                logger.exception("%s.%s failed; the run goes on", type(callback).__name__, event)
+            except Exception:  # noqa: BLE001 - user code may raise anything
+                logger.error(
+                    "%s.%s failed; the run goes on\n%s",
+                    type(callback).__name__, event, self._hide(traceback.format_exc()),
+                )  # fmt: skip

@@ -74,6 +74,17 @@ def storage_url(given: str | None) -> str:
     )
 
 
+def run_id(text: str) -> int:
+    """Return the id of a run.
+
+    Raises:
+        ArgumentTypeError: It cannot be one.
+    """
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"{text!r} is no id; 'gpo-dspy runs' lists them")
+    return int(text)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """All arguments of all subcommands."""
     common = argparse.ArgumentParser(add_help=False)
@@ -99,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     delete = actions.add_parser("delete", parents=[common], help="delete a run")
     delete.add_argument("--yes", action="store_true", help="do not ask")
     for action in (show, export, delete):
-        action.add_argument("id", type=int, metavar="ID", help="as 'gpo-dspy runs' lists it")
+        action.add_argument("id", type=run_id, metavar="ID", help="as 'gpo-dspy runs' lists it")
     memory = commands.add_parser("memory", help="search the prompts of all runs")
     search = memory.add_subparsers(dest="action", required=True).add_parser(
         "search", parents=[common], help="find prompts by meaning"

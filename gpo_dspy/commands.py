@@ -36,8 +36,8 @@ def list_runs(arguments: argparse.Namespace, url: str) -> None:  # noqa: ARG001
         rows = storage.runs()
     table = _table("ID", "study", "program", "status", "begun", "steps", "calls", "best", "time")
     for row in rows:
-        table.add_row(
-            str(row.id), row.study or "", row.program, row.status.value, _when(row.created),
+        _add(
+            table, str(row.id), row.study or "", row.program, row.status.value, _when(row.created),
             str(row.steps), f"{row.metric_calls:,}", _percent(row.best_score), _span(row.seconds),
         )  # fmt: skip
     _console().print(table if rows else "The storage has no runs.")
@@ -53,14 +53,14 @@ def show_run(arguments: argparse.Namespace, url: str) -> None:
     about = _table("", "")
     about.show_header = False
     for name, value in _about(row):
-        about.add_row(name, value)
+        _add(about, name, value)
     console.print(about)
     steps = _table("step", "words", "candidates", "tried", "accepted", "best score", "calls")
     for record in records:
         tried = sum(candidate.score is not None for candidate in record.candidates)
-        steps.add_row(
-            str(record.step), str(record.words_allowed), str(len(record.candidates)), str(tried),
-            "" if record.accepted is None else "yes", _percent(record.score),
+        _add(
+            steps, str(record.step), str(record.words_allowed), str(len(record.candidates)),
+            str(tried), "" if record.accepted is None else "yes", _percent(record.score),
             f"{record.metric_calls:,}",
         )  # fmt: skip
     console.print(steps)
@@ -72,7 +72,7 @@ def show_run(arguments: argparse.Namespace, url: str) -> None:
         if known:
             best = max(known, key=lambda prompt: (prompt.score, prompt.evaluations))
             title = f"best prompt of {predictor.name} so far, {_percent(best.score)}"
-            console.print(Panel(Text(best.text), title=title, title_align="left"))
+            console.print(Panel(Text(best.text), title=Text(title), title_align="left"))
 
 
 def export_run(arguments: argparse.Namespace, url: str) -> None:
@@ -97,11 +97,11 @@ def delete_run(arguments: argparse.Namespace, url: str) -> None:
         if not sys.stdin.isatty():
             raise UsageError(f"say --yes to delete {what}: there is no terminal to ask on.")
         if input(f"Delete {what}? [y/N] ").strip().lower() not in ("y", "yes"):
-            _console().print("Nothing was deleted.")
+            _say("Nothing was deleted.")
             return
     with open_storage(url) as storage:
         storage.delete_run(row.id)
-    _console().print(f"Deleted {what}.")
+    _say(f"Deleted {what}.")
 
 
 def search_memory(arguments: argparse.Namespace, url: str) -> None:
@@ -117,7 +117,7 @@ def search_memory(arguments: argparse.Namespace, url: str) -> None:
         )
     console = _console()
     if not found:
-        console.print(
+        _say(
             f"Nothing found. The storage's runs may have another embedder than {embedder.name}; "
             "say which with --embedder."
         )
@@ -199,6 +199,8 @@ def _output(path: Path | None) -> Iterator[IO[str]]:
     if path is None:
         yield sys.stdout
         return
+    if not path.parent.is_dir():
+        raise UsageError(f"--out {path}: there is no folder {path.parent}.")
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     text = io.StringIO(newline="")
     yield text
@@ -209,6 +211,15 @@ def _output(path: Path | None) -> Iterator[IO[str]]:
 def _console() -> Console:
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=WIDTH)
+
+
+def _say(text: str) -> None:
+    _console().print(Text(text))
+
+
+def _add(table: Table, *cells: str) -> None:
+    """Add a row of plain text: a name may look like markup."""
+    table.add_row(*map(Text, cells))
 
 
 def _table(*columns: str) -> Table:

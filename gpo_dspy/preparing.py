@@ -13,7 +13,7 @@ from gpo_dspy.journal import Journal
 from gpo_dspy.plan import LARGEST_HOLDOUT, Plan, auto_metric_calls, holdout_size, make_plan
 from gpo_dspy.program import optimizable_predictors, state_of
 from gpo_dspy.program_state import ProgramState
-from gpo_dspy.secrets import Secrets
+from gpo_dspy.secrets import Secrets, lms_within
 
 if TYPE_CHECKING:
     from gpo_dspy.optimizer import GPO
@@ -44,10 +44,9 @@ def journal_for(
 
 def secrets_of(optimizer: GPO, student: dspy.Module, prompt_model: dspy.LM) -> Secrets:
     """Return what must be neither written nor shown."""
-    lms = [predictor.lm for predictor in optimizable_predictors(student).values()]
     urls = [optimizer.storage] if optimizer.storage else []
-    used = (lm for lm in (dspy.settings.lm, prompt_model, *lms) if lm is not None)
-    return Secrets.of(*used, urls=urls)
+    held = lms_within(student, optimizer.metric.function, dspy.settings.lm, prompt_model)
+    return Secrets.of(*held, urls=urls)
 
 
 def start_state(student: object) -> ProgramState:

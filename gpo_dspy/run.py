@@ -12,7 +12,7 @@ import dspy
 
 from gpo_dspy.budget import BudgetSpent, Meter
 from gpo_dspy.callbacks import Callbacks
-from gpo_dspy.errors import BackendUnavailable
+from gpo_dspy.errors import BackendUnavailable, MetricError, PriceUnknown, ProgramError
 from gpo_dspy.evaluation.runner import Runner
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.statistics import mean_estimate, paired_difference
@@ -38,6 +38,7 @@ from gpo_dspy.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from gpo_dspy.optimizer import GPO
+    from gpo_dspy.secrets import Secrets
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +67,18 @@ class Run:
         self._journal = journal_for(
             optimizer, student, prompt_model, sets, self._data, self._plan, secrets
         )
+        try:
+            self._assemble(optimizer, prompt_model, secrets)
+        except BaseException:
+            self._journal.close(None, finished=False)
+            raise
+
+    def _assemble(self, optimizer: GPO, prompt_model: dspy.LM, secrets: Secrets) -> None:
+        """Put the parts together."""
+        student = self._student
         patience = replace(optimizer.patience, hide=secrets.hide)
         progress = [Progress()] if optimizer.verbose else []
-        self._callbacks = Callbacks([*progress, *optimizer.run_callbacks])
+        self._callbacks = Callbacks([*progress, *optimizer.run_callbacks], secrets.hide)
         threads = optimizer.num_threads or dspy.settings.num_threads or DEFAULT_THREADS
         self._task_ledger = Ledger("task", self._journal.lm_call)
         self._prompt_ledger = Ledger("prompt", self._journal.lm_call)
@@ -130,6 +140,12 @@ class Run:
         """
         if self._journal.finished is not None:
             return self._with_result(self._journal.finished)
+        try:
+            return self._compile()
+        finally:  # a second Ctrl-C must not leave a run that nobody can carry on
+            self._journal.close(None, finished=False)
+
+    def _compile(self) -> dspy.Module:
         self._callbacks.on_start(self._plan)
         claim = None
         try:
@@ -147,7 +163,8 @@ class Run:
             error.result = error.program.detailed_results
             raise
         except BaseException as error:
-            self._journal.close(None, finished=False)
+            mistake = isinstance(error, (MetricError, PriceUnknown, ProgramError))
+            self._journal.close(None, finished=False, failed=mistake)
             self._callbacks.on_error(error)
             raise
         return self._finish(reason, claim)
@@ -194,7 +211,7 @@ class Run:
             claim=claim,
             stop_reason=reason,
             plan=self._plan,
-            metric_calls=self._board.metric_calls,
+            metric_calls=self._board.metric_calls + self._journal.unrecalled,
             reused=self._board.reused,
             outcomes={outcome.name: n for outcome, n in self._board.outcomes.items()},
             fates=dict(

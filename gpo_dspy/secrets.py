@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
+import types
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -13,6 +16,9 @@ HIDDEN = "[secret]"
 
 SHORTEST = 8
 """Characters of the shortest secret; shorter ones would be found in ordinary text."""
+
+MOST_OBJECTS = 20_000
+"""Objects that are looked at in search of LMs; a metric may hold a whole data set."""
 
 SECRET_SETTING = re.compile(
     r"(?:key|token|secret|passw(?:or)?d|passphrase|authorization|credentials?|cookie)$", re.I
@@ -97,6 +103,57 @@ class Secrets:
     def hide(self, text: str) -> str:
         """Return a text, which may be JSON, with ``[secret]`` in the place of each secret."""
         return self._pattern.sub(HIDDEN, text)
+
+
+def lms_within(*values: Any) -> list[Any]:
+    """Return the LMs and embedders that programs and functions hold, however deep.
+
+    Followed are attributes, containers, closures, defaults, and the globals that a function names.
+    """
+    import dspy
+
+    found, waiting, seen = [], deque(values), set[int]()
+    while waiting and len(seen) < MOST_OBJECTS:
+        value = waiting.popleft()
+        if id(value) in seen or isinstance(value, (str, bytes, int, float, type(None))):
+            continue
+        seen.add(id(value))
+        if isinstance(value, (dspy.BaseLM, dspy.Embedder)):
+            found.append(value)
+        else:
+            waiting.extend(_held(value))
+    return found
+
+
+def _held(value: Any) -> Iterator[Any]:
+    """Yield what a value holds; modules, classes and arrays hold nothing of interest."""
+    if isinstance(value, Mapping):
+        yield from value.values()
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        yield from value
+    elif isinstance(value, (types.ModuleType, type)):
+        return
+    elif isinstance(value, types.FunctionType):
+        yield from (cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell))
+        yield from value.__defaults__ or ()
+        yield from (value.__kwdefaults__ or {}).values()
+        names = value.__code__.co_names
+        yield from (value.__globals__[name] for name in names if name in value.__globals__)
+    elif isinstance(value, types.MethodType):
+        yield from (value.__self__, value.__func__)
+    elif isinstance(value, functools.partial):
+        yield from (value.func, *value.args, *value.keywords.values())
+    else:
+        yield from vars(value).values() if hasattr(value, "__dict__") else ()
+        yield type(value).__dict__.get("__call__")
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - an empty cell raises
+    except ValueError:
+        return False
+    return True
 
 
 def without_password(url: str | None) -> str | None:

@@ -157,8 +157,9 @@ class Evaluator:
             return judged
         # GEPA's second call. One call for both would do only if the metric were known to answer
         # alike with and without a predictor's name, and nothing says so.
+        ask = partial(feedback_on, self.metric, hide=self.hide)
         given = (
-            (name, patiently(feedback_on, self.metric, example, judged, trace, name, call))
+            (name, patiently(ask, example, judged, trace, name, call))
             for name, call in last_calls(program, trace).items()
         )
         return replace(judged, predictor_feedback=tuple(pair for pair in given if pair[1]))
@@ -296,6 +297,7 @@ def feedback_on(
     trace: DSPyTrace,
     predictor: str,
     call: Any,
+    hide: Callable[[str], str] = str,
 ) -> str:
     """Ask a metric for feedback on a predictor's call; empty if it gives none, or raises.
 
@@ -311,7 +313,7 @@ def feedback_on(
             raise
         logger.warning(
             "metric %s raised when asked for feedback on the predictor %s: %s: %s",
-            metric.name, predictor, type(error).__name__, error,
+            metric.name, predictor, type(error).__name__, hide(str(error)),
         )  # fmt: skip
         return ""
 

@@ -127,18 +127,19 @@ class Scoreboard:
                 time.sleep(LOOK_AGAIN)
 
     def results(self, state: ProgramState) -> Mapping[int, Evaluation]:
-        """Return what is known of a program: evaluations by example index.
+        """Return what is known of a program: evaluations by example index, in that order.
 
-        They are scored under the objective's weights, or those of :meth:`weighing`.
+        Nothing may depend on what finished first. They are scored under the objective's weights,
+        or those of :meth:`weighing`.
         """
         known = self._results.get(state, {})
         if self._weights is None:
-            return MappingProxyType(known)
+            return MappingProxyType(dict(sorted(known.items())))
         weighed = self._weighed.setdefault(state, {})
         for index, evaluation in known.items():
             if index not in weighed:
                 weighed[index] = weigh(evaluation, self._weights)
-        return MappingProxyType(weighed)
+        return MappingProxyType(dict(sorted(weighed.items())))
 
     @contextmanager
     def weighing(self, weights: Weights | None) -> Iterator[None]:
@@ -160,7 +161,7 @@ class Scoreboard:
         failed = (FAILURE_SCORE,) * len(self.names)
         return {
             index: tuple(score for _, score in evaluation.scores) or failed
-            for index, evaluation in self._results.get(state, {}).items()
+            for index, evaluation in sorted(self._results.get(state, {}).items())
         }
 
     def scores(self, state: ProgramState, indices: Iterable[int]) -> list[float]:

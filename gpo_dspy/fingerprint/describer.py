@@ -13,6 +13,7 @@ import inspect
 import pathlib
 import re
 import sys
+import sysconfig
 import types
 import typing
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -26,8 +27,11 @@ PLAIN = (type(None), bool, int, float, str)
 LARGEST_INT = 2**53  # longer ones have no decimal text past 4,300 digits
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 
-LIBRARIES = frozenset({"dspy", "gpo_dspy", "litellm"}) | sys.stdlib_module_names
+LIBRARIES = frozenset({"dspy", "gpo_dspy", "litellm"})
 """Packages that are libraries wherever they are installed."""
+
+STANDARD = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
+"""Folders of the standard library."""
 
 
 def is_library(module: str | None) -> bool:
@@ -37,6 +41,8 @@ def is_library(module: str | None) -> bool:
     if module.partition(".")[0] in LIBRARIES:
         return True
     file = getattr(sys.modules.get(module), "__file__", None) or ""
+    if module.partition(".")[0] in sys.stdlib_module_names:  # a user's own may have such a name
+        return not file or file.startswith(STANDARD)
     return not {"site-packages", "dist-packages"}.isdisjoint(pathlib.PurePath(file).parts)
 
 
@@ -52,7 +58,9 @@ class Describer:
 
     def __init__(self, *, content: bool = False, home: str | None = None) -> None:
         self.content = content
-        named_only = home is None or home.partition(".")[0] in LIBRARIES
+        top = (home or "").partition(".")[0]
+        standard = top in sys.stdlib_module_names and is_library(home)
+        named_only = home is None or top in LIBRARIES or standard
         self._home = None if named_only else home
         self._path: list[int] = []
         self._digests: dict[int, tuple[object, str]] = {}

@@ -11,7 +11,13 @@ from typing import Any
 
 import dspy
 
-from gpo_dspy.fingerprint.describer import Describer, attributes_of, describe, settings_of
+from gpo_dspy.fingerprint.describer import (
+    Describer,
+    attributes_of,
+    describe,
+    is_library,
+    settings_of,
+)
 from gpo_dspy.secrets import is_secret_setting
 
 NOT_SETTINGS = frozenset({"history", "callbacks", "_compiled"})
@@ -93,6 +99,11 @@ def adapter(program: dspy.Module) -> Any:  # noqa: ARG001 - as the other parts
     return Describer()(dspy.settings.adapter or dspy.ChatAdapter())  # DSPy's default
 
 
+def retriever(program: dspy.Module) -> Any:  # noqa: ARG001 - as the other parts
+    """Describe the configured retrieval model."""
+    return Describer()(dspy.settings.rm)
+
+
 PARTS = {
     "program": structure,
     "predictors": predictors,
@@ -100,6 +111,7 @@ PARTS = {
     "lm": models,
     "tools": tools,
     "adapter": adapter,
+    "rm": retriever,
 }
 
 
@@ -124,7 +136,9 @@ def _(value: dspy.BaseLM, to: Describer) -> Any:
         for name, setting in value.kwargs.items()
         if setting is not None and name not in CONNECTION and not is_secret_setting(name)
     ]
-    return ["lm", to(type(value)), to(value.model), to(value.model_type), to.mapping(settings)]
+    described = ["lm", to(type(value)), to(value.model), to(value.model_type), to.mapping(settings)]
+    own = [] if is_library(type(value).__module__) else [*_own_settings(value)]
+    return [*described, to.mapping(own)] if own else described
 
 
 @describe.register(dspy.Embedder)
@@ -142,6 +156,14 @@ def _(value: dspy.Tool, to: Describer) -> Any:
 def _(value: dspy.Adapter, to: Describer) -> Any:
     settings = ((name, held) for name, held in attributes_of(value) if name not in NOT_SETTINGS)
     return ["adapter", to(type(value)), to.mapping(settings)]
+
+
+def _own_settings(lm: dspy.BaseLM) -> Iterator[tuple[str, Any]]:
+    """Yield the attributes that a user's class of LMs adds to DSPy's."""
+    known = vars(dspy.LM("openai/none", api_key="none"))
+    for name, value in settings_of(lm):
+        if name not in known and name not in CONNECTION and not is_secret_setting(name):
+            yield name, value
 
 
 def describe_signature(

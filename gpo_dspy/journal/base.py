@@ -91,12 +91,21 @@ class Journal:
     def step(self, state: RunState, trajectories: Mapping[str, Trajectory]) -> None:
         """Keep a step, and the prompts as they now stand."""
 
-    def close(self, result: GPOResult | None, *, finished: bool) -> str | None:
-        """End the session.
+    @property
+    def unrecalled(self) -> int:
+        """Metric calls paid for in earlier sessions that the replay has not asked for."""
+        return 0
+
+    def close(
+        self, result: GPOResult | None, *, finished: bool, failed: bool = False
+    ) -> str | None:
+        """End the session; a second time does nothing.
 
         Args:
             result: The result so far, if there is one.
             finished: Whether it is final; if not, the run may be carried on.
+            failed: Whether the run ended in an error that a replay would only repeat, so that
+                the next call begins anew, with what other runs may share.
 
         Returns:
             What could not be kept and why, or None.

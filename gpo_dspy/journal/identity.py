@@ -55,6 +55,7 @@ class Keys:
     Attributes:
         program: Fingerprint of all of the program but its state, LMs and settings included.
         metric: Fingerprint of the metric.
+        prompt_model: Fingerprint of the LM that writes the rewrites.
         examples: Fingerprints of the examples, by index; copies of one example have different
             ones, since each is a metric call of its own.
         contents: The examples as JSON text, by index.
@@ -62,11 +63,12 @@ class Keys:
 
     program: str
     metric: str
+    prompt_model: str
     examples: tuple[str, ...]
     contents: tuple[str, ...]
 
 
-def keys_of(student: dspy.Module, metric: Any, data: Data) -> Keys:
+def keys_of(student: dspy.Module, metric: Any, prompt_model: dspy.LM, data: Data) -> Keys:
     """Return what identifies the metric calls of a run."""
     copies: Counter[str] = Counter()
     prints = []
@@ -77,6 +79,7 @@ def keys_of(student: dspy.Module, metric: Any, data: Data) -> Keys:
     return Keys(
         digest(*program_fingerprints(student).values()),
         metric_fingerprint(metric),
+        program_fingerprints(_asking(prompt_model))["lm"],
         tuple(prints),
         tuple(map(example_json, data.examples)),
     )

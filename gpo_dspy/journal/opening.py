@@ -78,7 +78,7 @@ def open_journal(
             storage,
             run,
             owner,
-            keys_of(student, optimizer.metric.function, data),
+            keys_of(student, optimizer.metric.function, prompt_model, data),
             {predictor.name: predictor for predictor in new.predictors},
             optimizer.embedder,
             secrets,
@@ -94,8 +94,11 @@ def _earlier(storage: Storage, new: NewRun, resume: bool | str) -> RunRow | None
     if not resume:
         return None
     if new.study is not None:
-        return storage.latest_run(study=new.study)
-    return storage.latest_run(identity=new.identity)
+        row = storage.latest_run(study=new.study)
+    else:
+        row = storage.latest_run(identity=new.identity)
+    # A run that failed would fail again from its journal; what it shares costs nothing anew.
+    return None if row is None or row.status is RunStatus.FAILED else row
 
 
 def _finished(row: RunRow) -> Journal:

@@ -173,7 +173,7 @@ class StoredJournal(Journal):
 
     def release(self, pairs: Iterable[Pair]) -> None:
         keys = [self._key(pair) for pair in pairs]
-        if keys and not self._failed:
+        if keys and not self._failed and not self._ended.is_set():
             try:
                 self.storage.release(self._owner, keys)
             except StorageError as error:
@@ -182,7 +182,7 @@ class StoredJournal(Journal):
     # --- everything else from outside ---------------------------------------------------------
 
     def answer(self, request: str, ask: Callable[[], str | Fate], ledger: Ledger) -> str | Fate:
-        name = digest(request)
+        name = digest(self._keys.prompt_model, request)
         with self._lock:
             occurrence = self._asked[name]
             self._asked[name] += 1
@@ -242,11 +242,21 @@ class StoredJournal(Journal):
             )
         )  # fmt: skip
 
-    def close(self, result: GPOResult | None, *, finished: bool) -> str | None:
+    @property
+    def unrecalled(self) -> int:
+        return sum(paid for _, paid in self._known.values())
+
+    def close(
+        self, result: GPOResult | None, *, finished: bool, failed: bool = False
+    ) -> str | None:
+        if self._ended.is_set():
+            return None
         self._ended.set()
         if self._searched is not None:
             self._searched.close()
         status = RunStatus.FINISHED if finished else RunStatus.STOPPED
+        if failed:
+            status = RunStatus.FAILED
         text = None if result is None else self._secrets.hide(result_text(result))
         try:
             with self._lock:
@@ -265,6 +275,8 @@ class StoredJournal(Journal):
     def _write(self, batch: Batch) -> None:
         """Write a batch at once; if the storage fails, keep it and go on."""
         with self._lock:
+            if self._ended.is_set():  # a call that was under way when the run was interrupted
+                return
             self._unsaved.append(self._completed(batch))
             if self._failed and time.monotonic() < self._failed[0] + TRY_AGAIN:
                 return

@@ -23,6 +23,7 @@ class RunStatus(enum.Enum):
     RUNNING = "running"
     STOPPED = "stopped"
     FINISHED = "finished"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,21 @@ def test_what_is_not_there_is_said(run: Run, tmp_path: Path) -> None:
     assert "runs.db is not a URL" in run("runs", url="runs.db")[2].replace("'", "")
 
 
+def test_names_that_look_like_markup_are_shown_as_they_are(shop: Shop, run: Run) -> None:
+    shop.run(study="[/x] [bold]study", seed=3, memory=False, callbacks=[Stopping(1)])
+    with open_storage(shop.url) as storage:
+        number = str(storage.runs()[-1].id)
+    assert "[/x] [bold]study" in run("runs")[1]
+    assert "[/x] [bold]study" in run("runs", "show", number)[1]
+    assert "[/x] [bold]study" in run("runs", "delete", number, "--yes")[1]
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999", "-1", "x"])
+def test_what_is_no_id_is_refused(run: Run, number: str) -> None:
+    with pytest.raises(SystemExit):
+        run("runs", "show", number)
+
+
 def test_the_storage_is_taken_from_the_environment_or_the_folder(
     shop: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

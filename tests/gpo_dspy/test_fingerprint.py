@@ -158,6 +158,7 @@ PRINTS = {
     "lm": "ffd991a5de2251b9fea938e08706a695",
     "tools": "fe71be55577f396353e343779ba0a2e3",
     "adapter": "fa384f0206693273950986f8208c7899",
+    "rm": "67ec4cfa5a08ee3f4811073d39c4d443",
 }
 """As every Python from 3.10 to 3.13 makes them, with DSPy 3.4. Where a later version
 makes others, the runs and evaluations that are stored are not found any more."""

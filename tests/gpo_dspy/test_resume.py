@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import random
 import threading
 import time
 import traceback
@@ -29,6 +30,7 @@ from gpo_dspy import (
     BackendUnavailable,
     Callback,
     GPOResult,
+    MetricError,
     ResumeRefused,
     RunBusy,
     RunState,
@@ -316,6 +318,7 @@ def test_a_password_is_not_among_the_parameters() -> None:
         ({"study": "toy"}, "study='toy' needs a storage"),
         ({"memory": True}, "memory=True needs a storage"),
         ({"resume": "force"}, "resume='force' needs a storage"),
+        ({"storage": "sqlite:///x.db", "resume": "force"}, "resume='force' needs a study"),
         ({"storage": "sqlite:///x.db", "resume": "always"}, "resume must be one of"),
         ({"storage": "sqlite:///x.db", "study": ""}, "study must be a text"),
         ({"storage": 3}, "storage must be a text"),
@@ -336,3 +339,113 @@ def test_nothing_is_spent_on_a_storage_that_cannot_be_used(shop: Shop, tmp_path:
 
 def test_usage_of_a_resumed_run_adds_up() -> None:
     assert Usage(1, 2, 3, 0.5, 1) + Usage() == Usage(1, 2, 3, 0.5, 1)
+
+
+# --- what went wrong once ------------------------------------------------------------------------
+
+
+class Dawdling:
+    """A solver whose answers come in an order of their own in every session."""
+
+    def __init__(self, seed: int) -> None:
+        self.random, self.lock = random.Random(seed), threading.Lock()
+
+    def __call__(self, prompted: Prompted) -> Any:
+        with self.lock:
+            seconds = self.random.uniform(0.0, 0.01)
+        time.sleep(seconds)
+        return toy_solver(prompted)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_demos_do_not_depend_on_what_finished_first(shop: Shop, step: int) -> None:
+    arguments: dict[str, Any] = {"max_bootstrapped_demos": 2, "max_labeled_demos": 2}
+    start = dspy.Predict(dspy.Signature("question -> answer", "alpha beta"))
+    undisturbed = shop.run(start, storage=None, **arguments)
+    shop.solver.engine.reply = Dawdling(1)
+    shop.run(start, num_threads=8, callbacks=[Stopping(step)], **arguments)
+    shop.solver.engine.reply = Dawdling(2)
+    again = shop.run(start, num_threads=8, **arguments)
+    assert comparable(again) == comparable(undisturbed)
+
+
+def test_a_run_that_failed_begins_anew_once_the_cause_is_mended(shop: Shop, tmp_path: Path) -> None:
+    needed = tmp_path / "labels.txt"
+
+    def metric(example: Any, prediction: Any, trace: Any = None) -> bool:
+        needed.read_text()
+        return toy_metric(example, prediction)
+
+    with pytest.raises(MetricError):
+        shop.run(metric=metric)
+    needed.touch()
+    assert shop.run(metric=metric).metric_calls > 100
+
+
+def test_the_key_of_a_judge_inside_the_metric_is_hidden(shop: Shop, tmp_path: Path) -> None:
+    judge = dspy.LM("judge/x", api_key="Zx81prv-q9-7hTTk2")
+
+    class Judging:
+        def __init__(self) -> None:
+            self.lms = {"judge": judge}
+
+        def __call__(self, example: Any, prediction: Any, trace: Any = None) -> dspy.Prediction:
+            key = self.lms["judge"].kwargs["api_key"]
+            return dspy.Prediction(score=0.5, feedback=f"asked with {key}")
+
+    shop.run(metric=Judging())
+    assert "asked with [secret]" in shop.rewriter.engine.prompts[0].user
+    assert not any(b"Zx81prv" in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_an_interrupt_at_any_moment_leaves_a_run_to_carry_on(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Impatient(Callback):
+        def on_start(self, plan: Any) -> None:
+            raise KeyboardInterrupt
+
+    undisturbed = shop.run(storage=None)
+    with pytest.raises(KeyboardInterrupt):
+        shop.run(callbacks=[Impatient()])
+    with monkeypatch.context() as patch:
+        patch.setattr("gpo_dspy.run.Run._finish", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            shop.run()
+    assert comparable(shop.run()) == comparable(undisturbed)
+
+
+def _interrupted(*arguments: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_force_asks_a_changed_prompt_model_anew(shop: Shop) -> None:
+    shop.run(study="toy", memory=False, callbacks=[Stopping(1)])
+    other = scripted_lm(toy_rewriter)
+    other.model = shop.rewriter.model
+    other.kwargs["temperature"] = 0.9
+    again = {"resume": "force", "prompt_model": other, "memory": False}
+    shop.run(study="toy", callbacks=[Stopping(1)], **again)
+    assert len(other.engine.prompts) == len(shop.rewriter.engine.prompts)
+
+
+def test_an_error_logged_for_want_of_feedback_holds_no_key(
+    shop: Shop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER_SERVICE_TOKEN", "token-planted-fedcba9876543210")
+
+    def metric(
+        example: Any, prediction: Any, trace: Any, pred_name: str | None, pred_trace: Any
+    ) -> float:
+        if pred_name is not None:
+            raise OSError("token-planted-fedcba9876543210 was refused")
+        return 0.5
+
+    class Raising(Callback):
+        def on_step(self, state: RunState) -> None:
+            raise OSError("token-planted-fedcba9876543210")
+
+    shop.run(metric=metric, callbacks=[Raising()], max_metric_calls=100)
+    assert "raised when asked for feedback" in caplog.text
+    assert "Raising.on_step failed" in caplog.text
+    assert "token-planted" not in caplog.text

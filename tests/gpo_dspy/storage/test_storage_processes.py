@@ -31,18 +31,18 @@ def run(*arguments: object) -> str:
 
 
 def test_eight_writers_evaluate_each_key_once(url: str) -> None:
-    report = json.loads(run("writers.py", url, "--writers", 8, "--keys", 250))
+    report = json.loads(run("writers.py", url, "--keys", 120, "--seconds", 100))
     assert report["errors"] == []
-    assert report["evaluated"] == 250
+    assert report["evaluated"] == 120
     assert report["twice"] == report["wasted"] == report["lost"] == report["held"] == 0
 
 
 def test_the_claims_of_writers_that_are_killed_are_void_at_once(url: str) -> None:
-    """Were they not, the others would wait for a minute, and the time would be up."""
-    kills = ("--keys", 250, "--kill-every", 30, "--seconds", 50)
-    report = json.loads(run("writers.py", url, "--writers", 8, *kills))
+    """Were they not, the others would wait until the time is up."""
+    kills = ("--keys", 120, "--kill-every", 15, "--seconds", 100)
+    report = json.loads(run("writers.py", url, *kills))
     assert report["errors"] == []
-    assert report["evaluated"] == 250
+    assert report["evaluated"] == 120
     assert report["twice"] == report["lost"] == report["held"] == 0
     assert report["killed"] >= 3
 
