@@ -2,7 +2,7 @@
 
 Honest prompts share short runs of words with examples: task names, turns of phrase, and longer ones
 where all examples have a sentence in common. Runs that stand in several examples therefore do not
-count. Of the rest, 190 general prompts share at most 6 words in a row with any item of 29 public
+count. Of the rest, 308 general prompts share at most 6 words in a row with any item of 30 public
 tasks (Big-Bench Hard, GSM8K, MMLU, Winograd, WebNLG), so 7 words are taken for a trace of an
 example, and 12 for a copy.
 """
