@@ -140,21 +140,21 @@ def mutated_attributes(classes: Iterable[type]) -> set[str]:
         classes: The classes whose methods the object has. If it can be called, only methods
             that the call leads to count: another may be there to change a setting.
     """
-    methods = {
-        name: function.__code__
-        for cls in reversed(list(classes))
-        for name, member in vars(cls).items()
-        if (function := function_in(member)) is not None
-    }
+    methods: dict[str, list[CodeType]] = {}  # overridden ones too: super() may call them
+    for cls in classes:
+        for name, member in vars(cls).items():
+            if (function := function_in(member)) is not None:
+                methods.setdefault(name, []).append(function.__code__)
     used = {name for name in methods if name not in CONSTRUCTORS}
     if not used.isdisjoint(ENTRIES):
         reached: set[str] = set()
         frontier = used & ENTRIES
         while frontier:
             reached |= frontier
-            frontier = {n for name in frontier for n in methods[name].co_names} & used - reached
+            called = {n for name in frontier for code in methods[name] for n in code.co_names}
+            frontier = called & used - reached
         used = reached
-    return {name for method in used for name in mutated_names(methods[method])}
+    return {name for method in used for code in methods[method] for name in mutated_names(code)}
 
 
 def function_in(member: Any) -> FunctionType | None:

@@ -736,3 +736,24 @@ def test_the_whole_follows_from_the_parts(tmp_path: Path) -> None:
 def test_digests_tell_lists_of_texts_apart(one: list[str], other: list[str]) -> None:
     assert (digest(*one) == digest(*other)) == (one == other)
     assert re.fullmatch("[0-9a-f]{32}", digest(*one))
+
+
+class _Counting:
+    def __init__(self) -> None:
+        self.calls: list[object] = []
+
+    def __call__(self, example: object, prediction: object, trace: object = None) -> bool:
+        self.calls.append(example)
+        return True
+
+
+class _CountingToo(_Counting):
+    def __call__(self, example: object, prediction: object, trace: object = None) -> bool:
+        return super().__call__(example, prediction)
+
+
+def test_what_an_overridden_method_changes_does_not_count() -> None:
+    metric = _CountingToo()
+    before = metric_fingerprint(metric)
+    metric(1, 2)
+    assert metric_fingerprint(metric) == before
