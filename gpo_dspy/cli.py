@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("runs", "delete"): commands.delete_run,
         ("memory", "search"): commands.search_memory,
     }[arguments.command, arguments.action]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # half a surrogate pair must not end an export
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command(arguments, storage_url(arguments.storage))
         sys.stdout.flush()
@@ -124,4 +127,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from gpo_dspy.cli import main as the_same  # so that there is one UsageError, not two
+
+    sys.exit(the_same())

@@ -160,16 +160,16 @@ def _write_json(storage: Storage, row: RunRow, file: IO[str]) -> None:
     about = asdict(replace(row, result=None)) | {"status": row.status.value}
     content: dict[str, Any] = {
         "run": about,
-        "result": json.loads(row.result) if row.result else None,
-        "steps": [json.loads(text) for text in storage.steps(row.id)],
+        "result": _json(row.result) if row.result else None,
+        "steps": [_json(text) for text in storage.steps(row.id)],
         "prompts": [asdict(prompt) for prompt in storage.prompts(row.id)],
         "evaluations": [
             {
                 **asdict(evaluation.stored),
-                "detail": json.loads(evaluation.stored.detail),
+                "detail": _json(evaluation.stored.detail),
                 "paid": evaluation.paid,
-                "program_state": json.loads(evaluation.state or "null"),
-                "example_content": json.loads(evaluation.example or "null"),
+                "program_state": _json(evaluation.state or "null"),
+                "example_content": _json(evaluation.example or "null"),
             }
             for evaluation in storage.evaluations(row.id)
         ],
@@ -177,6 +177,11 @@ def _write_json(storage: Storage, row: RunRow, file: IO[str]) -> None:
     }
     json.dump(content, file, indent=2, ensure_ascii=False)
     file.write("\n")
+
+
+def _json(text: str) -> Any:
+    """Read stored JSON; NaN and infinity, which JSON has not, become their names."""
+    return json.loads(text, parse_constant=str)
 
 
 def _write_csv(storage: Storage, row: RunRow, file: IO[str]) -> None:
@@ -204,7 +209,7 @@ def _output(path: Path | None) -> Iterator[IO[str]]:
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     text = io.StringIO(newline="")
     yield text
-    beside.write_bytes(text.getvalue().encode("utf-8", "replace"))
+    beside.write_bytes(text.getvalue().encode("utf-8", "backslashreplace"))
     beside.replace(path)
 
 

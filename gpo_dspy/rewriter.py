@@ -91,7 +91,7 @@ class Rewriter:
 
     def _ask(self, request: MetaPrompt) -> str | Fate:
         """Return the prompt model's answer, or why there is none; a known one is not paid again."""
-        fields = {name: self.hide(text) for name, text in request.fields().items()}
+        fields = {name: _sendable(self.hide(text)) for name, text in request.fields().items()}
         known_by = json.dumps([self.lm.model, self.style, fields])
         return self.journal.answer(known_by, lambda: self._answer(fields), self.ledger)
 
@@ -135,6 +135,11 @@ class Rewriter:
         clipped = self._measured(request, text, guard)
         fate = Fate.CLIPPED if clipped.fate is Fate.KEPT else clipped.fate
         return Rewrite(text, fate, request.words, rewrite.words_proposed, clipped.words_changed)
+
+
+def _sendable(text: str) -> str:
+    """Replace halves of surrogate pairs, which broken data may hold and no provider can receive."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def unwrap(text: str) -> str:

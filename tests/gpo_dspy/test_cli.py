@@ -11,7 +11,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import dspy
 import pytest
+from fakes import scripted_lm
 from test_resume import Shop, Stopping
 
 from gpo_dspy import GPOResult
@@ -173,3 +175,26 @@ def test_a_reader_that_leaves_early_is_no_error(shop: Shop) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(60) == 0
+
+
+def test_odd_text_and_numbers_are_exported(shop: Shop, run: Run) -> None:
+    odd = [
+        dspy.Example(question=f"item {i} alpha", answer="right \ud83d", weight=float("nan"))
+        for i in range(40)
+    ]
+    train = [example.with_inputs("question") for example in odd]
+    start = dspy.Predict("question -> answer")
+    shop.run(start, train, study="odd", memory=False, lm=scripted_lm(lambda _: {"answer": "x"}))
+    with open_storage(shop.url) as storage:
+        number = str(storage.runs()[-1].id)
+    status, out, err = run("runs", "export", number)
+    assert (status, err) == (0, "")
+    contents = [e["example_content"] for e in json.loads(out)["evaluations"]]
+    assert any(content["labels"].get("weight") == "NaN" for content in contents)
+
+
+def test_run_as_a_module_it_says_the_same(shop: Shop) -> None:
+    command = [sys.executable, "-m", "gpo_dspy.cli", "runs", "show", "77", "--storage", shop.url]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("gpo-dspy runs: the storage")
