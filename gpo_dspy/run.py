@@ -206,8 +206,8 @@ class Run:
             returned=returned.instructions,
             best_demos=state.best.demos,
             returned_demos=returned.demos,
-            start_score=self._search.mean_score(self._start),
-            best_score=self._search.mean_score(state.best),
+            start_score=self._search.pool.mean(self._start),
+            best_score=self._search.pool.mean(state.best),
             claim=claim,
             stop_reason=reason,
             plan=self._plan,
@@ -227,8 +227,8 @@ class Run:
             seconds=self._meter.seconds,
             records=state.records,
             trajectories={name: tuple(t) for name, t in self._trajectories.items()},
-            start_scores=self._search.mean_scores(self._start),
-            best_scores=self._search.mean_scores(state.best),
+            start_scores=self._search.pool.named_means(self._start),
+            best_scores=self._search.pool.named_means(state.best),
             front=self._search.front(),
         )
         finished = reason not in (StopReason.INTERRUPTED, StopReason.BACKEND)

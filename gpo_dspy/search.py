@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import zip_longest
-from statistics import fmean
 
 import dspy
 
@@ -15,15 +14,13 @@ from gpo_dspy.acceptance import choose, next_parent
 from gpo_dspy.asking import Asking
 from gpo_dspy.budget import Meter
 from gpo_dspy.data import Data
-from gpo_dspy.demos import DemoSource
-from gpo_dspy.evaluation.adjusted import adjusted_means
-from gpo_dspy.evaluation.metric import NamedScores
-from gpo_dspy.evaluation.race import BLOCKS, FIRST_BLOCK, TRIAL_SUCCESSES, Race, Standing
-from gpo_dspy.evaluation.runner import Evaluation
+from gpo_dspy.demo_search import DEMO_BLOCKS, DemoSearch
+from gpo_dspy.evaluation.pool import Pool
+from gpo_dspy.evaluation.race import BLOCKS, TRIAL_SUCCESSES, Race, Standing
 from gpo_dspy.evaluation.scoreboard import Scoreboard
-from gpo_dspy.evaluation.strata import right, stratified_difference, wrong
+from gpo_dspy.evaluation.strata import right, stratified_difference
 from gpo_dspy.evaluation.verify import verify_first, verify_rewrites
-from gpo_dspy.front import FrontMember, non_dominated
+from gpo_dspy.front import FrontMember
 from gpo_dspy.guards import make_guards
 from gpo_dspy.meta_prompt import percent, rules
 from gpo_dspy.objective import Weights
@@ -44,18 +41,6 @@ from gpo_dspy.state import (
 )
 from gpo_dspy.stopping import stop_reason
 from gpo_dspy.trajectory import Trajectory
-
-DEMO_EVERY = 8
-"""Steps from one drawing of demos to the next; the first step is one."""
-
-DEMO_SETS = 3
-"""Demo sets that are raced against the current one."""
-
-DEMO_BLOCKS = (FIRST_BLOCK, *BLOCKS[:1])
-"""Shared examples of a race of demo sets."""
-
-BOOTSTRAP_CALLS = 12
-"""Further metric calls on training examples for demos, at most, each time they are drawn."""
 
 CHANCES = 3
 """Races that a program may take part in where each is at a trade-off of its own."""
@@ -118,18 +103,11 @@ class Search:
             settings.seed,
             rules(settings.language, allow_examples=settings.allow_examples),
         )
-        self.demos = DemoSource(
-            student,
-            data,
-            settings.max_bootstrapped_demos,
-            settings.max_labeled_demos,
-            settings.seed,
-        )
-        self.train = frozenset(data.train)
-        self._copies = data.copies() if self.demos.is_used else {}
-        self.pool = data.validation
-        if settings.evaluation == "race":
-            self.pool = data.shuffled_pool(settings.seed)
+        raced = settings.evaluation == "race"
+        indices = data.shuffled_pool(settings.seed) if raced else data.validation
+        with_demos = settings.max_bootstrapped_demos or settings.max_labeled_demos
+        self.pool = Pool(board, indices, data.copies() if with_demos else {}, plan)
+        self.demos = DemoSearch(student, data, board, self.pool, plan, settings)
         self.blocks = settings.blocks or (len(self.pool),)
 
     def start(self) -> RunState:
@@ -141,18 +119,21 @@ class Search:
             BackendUnavailable: The LM refuses every request.
         """
         start = self.first
-        self._score_on(start, 1)  # one call tells a broken metric
-        verify_first(self._results(start))
-        self._score_on(start, BLOCKS[0] if self.settings.evaluation == "race" else len(self.pool))
-        verify_first(self._results(start))
-        self._seek_failures(start)
+        self.pool.score_first(start, 1)  # one call tells a broken metric
+        verify_first(self.pool.results(start))
+        self.pool.score_first(
+            start, BLOCKS[0] if self.settings.evaluation == "race" else len(self.pool)
+        )
+        verify_first(self.pool.results(start))
+        self.pool.seek_failures(start)
         score = self._rescore(start, step=0)
         return RunState(start, start, score, (start,), self.board.metric_calls)
 
     def stop_reason(self, state: RunState) -> StopReason | None:
         """Return why no further step can or need be made, or None."""
-        known = self._results(state.best)
-        perfect = len(known) == len(self._pool(state.best)) and self.mean_score(state.best) >= 1.0
+        known = self.pool.results(state.best)
+        complete = len(known) == len(self.pool.common(state.best))
+        perfect = complete and self.pool.mean(state.best) >= 1.0
         left = self.board.remaining - self.plan.reserve
         return stop_reason(state, self.plan, metric_calls_left=left, perfect=perfect)
 
@@ -162,23 +143,12 @@ class Search:
 
     def new_demos(self, state: RunState) -> list[Candidate]:
         """Draw demo sets for the current program, in the steps that are for that."""
-        if not self.demos.is_used or state.step % DEMO_EVERY:
-            return []
-        self._seek_successes(state)
-        known = self._results(state.current)
-        sets = self.demos.propose(
-            state.step + 1,
-            DEMO_SETS,
-            self._succeeded(state),
-            [index for index in wrong(known) if index in self.train],
-        )
-        candidates = [Candidate((), demos) for demos in sets]
-        return [c for c in candidates if not self.board.results(c.of(state.current))]
+        return self.demos.propose(state)
 
     def select_predictors(self, state: RunState) -> tuple[str, ...]:
         """Choose the predictors that each candidate of the step rewrites."""
         failing = failing_shares(
-            self._results(state.current), [name for name, _ in state.current.instructions]
+            self.pool.results(state.current), [name for name, _ in state.current.instructions]
         )
         return chosen(self.settings.selector, state, failing)
 
@@ -212,7 +182,7 @@ class Search:
             {name: self._current(state, name) for name in retrieved},
             retrieved,
             words,
-            self._results(state.current),
+            self.pool.results(state.current),
             self._objective(state),
         )
         asked = [(name, request) for name in retrieved for request in requests[name]]
@@ -238,7 +208,7 @@ class Search:
             if candidate.usable
         }
         # Paired on the same examples: none that is a demo of one of them.
-        pool = self._pool(state.current, *rivals)
+        pool = self.pool.common(state.current, *rivals)
         blocks = self.blocks if any(rivals.values()) or not with_trial else DEMO_BLOCKS
         race = Race(self.board, state.current, pool, blocks, self.plan.reserve)
         ranking = race.run(rivals, self._some_right(state) if with_trial else ())
@@ -263,15 +233,15 @@ class Search:
                 for rewrite in c.rewrites
                 if rewrite.predictor == name and rewrite.fate.usable
             )
-        pool = self._pool(state.current, *standings)
+        pool = self.pool.common(state.current, *standings)
         winner = choose(self.settings.acceptance, standings, len(pool))
         accepted, best = state.accepted, state.best
         if winner:
             accepted = (*accepted, winner)
-            self._seek_failures(winner)
+            self.pool.seek_failures(winner)
             self._rescore(winner, step)
         self._rescore(state.current, step)  # a race may have scored it on more examples
-        if winner and self._beats(winner, best):
+        if winner and self.pool.beats(winner, best):
             best = winner
         record = StepRecord(
             step=step,
@@ -281,7 +251,7 @@ class Search:
             retrieved=tuple(prompt for prompts in retrieved.values() for prompt in prompts),
             candidates=tuple(candidates),
             accepted=_position(candidates, state.current, winner) if winner else None,
-            score=self.mean_score(best),
+            score=self.pool.mean(best),
             metric_calls=self.board.metric_calls,
         )
         records = (*state.records, record)
@@ -294,41 +264,10 @@ class Search:
             records=records,
         )
 
-    def mean_score(self, program: ProgramState) -> float:
-        """Return the mean score of a program on the search's examples it was scored on."""
-        return self._mean(program, self.pool)
-
-    def mean_scores(self, program: ProgramState) -> NamedScores:
-        """Return the means of a program's named scores on the examples it was scored on."""
-        known = self.board.named_scores(program)
-        rows = [known[index] for index in self.pool if index in known]
-        means = map(fmean, zip(*rows, strict=True))
-        return tuple(zip(self.board.names, means, strict=True)) if rows else ()
-
     def front(self) -> tuple[FrontMember, ...]:
-        """Return the Pareto front of what was scored, if the objective keeps one.
-
-        Only of programs that were scored on as many examples as acceptance asks for. The best in
-        the first of the scores comes first.
-        """
-        if not self.settings.objective.pareto or not self.board.names:
-            return ()
-        scored = {}
-        for state in self.board.states:
-            known, pool = self.board.named_scores(state), self._pool(state)
-            on_pool = {index: known[index] for index in pool if index in known}
-            if len(on_pool) >= max(min(BLOCKS[0], len(pool)), 1):
-                scored[state] = on_pool
-        means = adjusted_means(scored, len(self.pool))
-        members = (
-            FrontMember(
-                state,
-                tuple(zip(self.board.names, means[state], strict=True)),
-                len(scored[state]),
-            )
-            for state in non_dominated(means)
-        )
-        return tuple(sorted(members, key=lambda m: [-score for _, score in m.scores]))
+        """Return the Pareto front of what was scored, if the objective keeps one."""
+        kept = self.settings.objective.pareto and self.board.names
+        return self.pool.front() if kept else ()
 
     # --- helpers ------------------------------------------------------------------------------
 
@@ -340,38 +279,21 @@ class Search:
         weights = self._weights(state.step + 1)
         if weights is None or not self.board.names:
             return ""
-        means = dict(self.mean_scores(state.current))
+        means = dict(self.pool.named_means(state.current))
         parts = (
             f"{name} (weight {weight:.2f}; the current prompt has {percent(means[name])})"
             for name, weight in weights
         )
         return "What counts now is the weighted mean of " + ", ".join(parts)
 
-    def _pool(self, *programs: ProgramState) -> tuple[int, ...]:
-        """Return the examples that programs can be compared on: those that none has as a demo."""
-        shown = {index for program in programs for index in program.shown}
-        if not shown:
-            return self.pool
-        out = frozenset().union(*(self._copies[index] for index in shown))
-        return tuple(index for index in self.pool if index not in out)
-
-    def _mean(self, program: ProgramState, pool: Sequence[int]) -> float:
-        known = self.board.results(program)
-        scores = [known[index].score for index in pool if index in known]
-        return fmean(scores) if scores else 0.0
-
-    def _beats(self, one: ProgramState, other: ProgramState) -> bool:
-        pool = self._pool(one, other)
-        return self._mean(one, pool) > self._mean(other, pool)
-
     def _next_parent(
         self, accepted: tuple[ProgramState, ...], records: Sequence[StepRecord]
     ) -> ProgramState:
         if self.settings.acceptance == "best_new":
             return accepted[-1]
-        pool = self._pool(*accepted)
+        pool = self.pool.common(*accepted)
         with self.board.weighing(self._weights(len(records) + 1)):
-            scores = {program: self._mean(program, pool) for program in accepted}
+            scores = {program: self.pool.mean(program, pool) for program in accepted}
         return next_parent(scores, [record.parent for record in records if record.predictors])
 
     def _recalled(self, state: RunState, predictors: Iterable[str]) -> list[Candidate]:
@@ -380,7 +302,7 @@ class Search:
             return []
         rewritten = {name for record in state.records for name in record.predictors}
         new = [name for name in predictors if name not in rewritten]
-        failed = failures_through(self._results(state.current), new)
+        failed = failures_through(self.pool.results(state.current), new)
         rng = random.Random(f"{self.settings.seed}/{state.step + 1}/memory")
         trial = tuple(rng.sample(failed, min(self.settings.failures, len(failed))))
         found = [
@@ -402,36 +324,9 @@ class Search:
 
     def _some_right(self, state: RunState) -> list[int]:
         """Draw a few examples that the current program gets right."""
-        known = right(self._results(state.current))
+        known = right(self.pool.results(state.current))
         rng = random.Random(f"{self.settings.seed}/{state.step + 1}/trial")
         return rng.sample(known, min(TRIAL_SUCCESSES, len(known)))
-
-    def _succeeded(self, state: RunState) -> dict[int, Evaluation]:
-        """Return runs on training examples that went right, full scores first.
-
-        Those of the current program come before those of the other accepted ones, the newest
-        first.
-        """
-        found: dict[int, Evaluation] = {}
-        for program in dict.fromkeys((state.current, *reversed(state.accepted))):
-            known = self.board.results(program)
-            for index in right(known):
-                if index in self.train and known[index].score > 0:
-                    found.setdefault(index, known[index])
-        return dict(sorted(found.items(), key=lambda item: -item[1].score))
-
-    def _seek_successes(self, state: RunState) -> None:
-        """Score the current program on more training examples, if too few went right so far."""
-        wanted = self.settings.max_bootstrapped_demos
-        left = [index for index in self._pool(state.current) if index in self.train]
-        left = left or list(self.train)  # a race has training examples in its pool, others do not
-        missing = [index for _, index in self.board.missing((state.current, i) for i in left)]
-        for begin in range(0, min(len(missing), BOOTSTRAP_CALLS), FIRST_BLOCK):
-            spare = self.board.remaining - self.plan.reserve - self.plan.first_round
-            if len(self._succeeded(state)) >= wanted or spare < FIRST_BLOCK:
-                return
-            batch = missing[begin : begin + FIRST_BLOCK]
-            self.board.evaluate((state.current, index) for index in batch)
 
     def _mark_repeats(self, state: RunState, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Mark what was tried before, or stands twice in this step.
@@ -464,7 +359,7 @@ class Search:
         )
         if not self.settings.objective.pareto or races >= CHANCES:
             return False
-        known, current = self.board.results(program), self._results(state.current)
+        known, current = self.board.results(program), self.pool.results(state.current)
         shared = [index for index in current if index in known]
         return stratified_difference(known, current, shared) > 0
 
@@ -484,19 +379,14 @@ class Search:
         if prompt is None:
             raise LookupError(f"the current prompt of {predictor} is not in its trajectory")
         # Another program may have the same text, and have been scored since.
-        known = len(self._results(state.current))
+        known = len(self.pool.results(state.current))
         with self.board.own_weights():  # as all of the trajectory
-            score = self.mean_score(state.current)
+            score = self.pool.mean(state.current)
         return replace(prompt, score=score, evaluations=known)
-
-    def _results(self, program: ProgramState) -> dict[int, Evaluation]:
-        """Return what is known of a program on the search's examples, in their order."""
-        known = self.board.results(program)
-        return {index: known[index] for index in self.pool if index in known}
 
     def _rescore(self, program: ProgramState, step: int) -> float:
         """Bring the score of a program's prompts up to date in their trajectories."""
-        score, evaluations = self.mean_score(program), len(self._results(program))
+        score, evaluations = self.pool.mean(program), len(self.pool.results(program))
         for predictor, text in program.instructions:
             known = self.trajectories[predictor].get(text)
             prompt = replace(
@@ -504,21 +394,6 @@ class Search:
             )
             self.trajectories[predictor].append(prompt)
         return score
-
-    def _seek_failures(self, program: ProgramState) -> None:
-        """Score a program on more examples until one fails, as long as a step can follow."""
-        while self.mean_score(program) >= 1.0:
-            known = len(self._results(program))
-            left = self.board.remaining - self.plan.reserve - self.plan.first_round
-            if known >= len(self._pool(program)) or left < FIRST_BLOCK:
-                return
-            self._score_on(program, known + FIRST_BLOCK)
-
-    def _score_on(self, program: ProgramState, count: int) -> None:
-        """Score a program on the first ``count`` examples, as far as the budget goes."""
-        pool = self._pool(program)
-        missing = self.board.missing((program, index) for index in pool[:count])
-        self.board.evaluate(missing[: max(self.board.remaining - self.plan.reserve, 0)])
 
 
 def _asked_for(record: StepRecord) -> bool:
