@@ -149,7 +149,8 @@ def _about(row: RunRow) -> Iterator[tuple[str, str]]:
     yield "prompt model", row.prompt_model
     yield "status", row.status.value
     if row.status is not RunStatus.FINISHED:
-        yield "", "the same compile call carries on"
+        failed = row.status is RunStatus.FAILED
+        yield "", "the same compile call " + ("begins anew" if failed else "carries on")
     yield "begun", _when(row.created)
     yield "time", _span(row.seconds)
     yield "metric calls", f"{row.metric_calls:,} of {row.plan.get('max_metric_calls', 0):,}"

@@ -56,7 +56,7 @@ class DemoSearch:
             settings.max_labeled_demos,
             settings.seed,
         )
-        self._train = data.train
+        self._train, self._is_train = data.train, frozenset(data.train)
         self._board, self._pool, self._plan = board, pool, plan
         self._wanted = settings.max_bootstrapped_demos
 
@@ -66,12 +66,11 @@ class DemoSearch:
             return []
         self._seek_successes(state)
         known = self._pool.results(state.current)
-        train = frozenset(self._train)
         sets = self._source.propose(
             state.step + 1,
             DEMO_SETS,
             self._succeeded(state),
-            [index for index in wrong(known) if index in train],
+            [index for index in wrong(known) if index in self._is_train],
         )
         candidates = [Candidate((), demos) for demos in sets]
         return [c for c in candidates if not self._board.results(c.of(state.current))]
@@ -83,18 +82,16 @@ class DemoSearch:
         first.
         """
         found: dict[int, Evaluation] = {}
-        train = frozenset(self._train)
         for program in dict.fromkeys((state.current, *reversed(state.accepted))):
             known = self._board.results(program)
             for index in right(known):
-                if index in train and known[index].score > 0:
+                if index in self._is_train and known[index].score > 0:
                     found.setdefault(index, known[index])
         return dict(sorted(found.items(), key=lambda item: -item[1].score))
 
     def _seek_successes(self, state: RunState) -> None:
         """Score the current program on more training examples, if too few went right so far."""
-        train = frozenset(self._train)
-        left = [index for index in self._pool.common(state.current) if index in train]
+        left = [index for index in self._pool.common(state.current) if index in self._is_train]
         left = left or list(self._train)  # a race has training examples in its pool, others do not
         missing = [index for _, index in self._board.missing((state.current, i) for i in left)]
         for begin in range(0, min(len(missing), BOOTSTRAP_CALLS), FIRST_BLOCK):

@@ -24,10 +24,9 @@ from gpo_dspy.rewriter import OnExcess, Style
 from gpo_dspy.schedule import Cosine, Schedule, as_schedule
 from gpo_dspy.secrets import without_password
 from gpo_dspy.selector import as_selector
-from gpo_dspy.settings import Settings
+from gpo_dspy.settings import MemoryScope, Settings
 
 Resume = Literal[True, False, "force"]
-MemoryScope = Literal[True, False, "same_kind", "same_model"]
 
 logger = logging.getLogger(__name__)
 

@@ -1,15 +1,14 @@
-"""What a run needs before its first call: checked, laid out, opened."""
+"""What a run needs before its first call: checked and laid out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dspy
 
 from gpo_dspy.budget import Limits
 from gpo_dspy.data import Data, assign_roles
-from gpo_dspy.journal import Journal
 from gpo_dspy.plan import LARGEST_HOLDOUT, Plan, auto_metric_calls, holdout_size, make_plan
 from gpo_dspy.program import optimizable_predictors, state_of
 from gpo_dspy.program_state import ProgramState
@@ -17,29 +16,6 @@ from gpo_dspy.secrets import Secrets, lms_within
 
 if TYPE_CHECKING:
     from gpo_dspy.optimizer import GPO
-
-
-def journal_for(
-    optimizer: GPO,
-    student: dspy.Module,
-    prompt_model: dspy.LM,
-    sets: Mapping[str, Sequence[dspy.Example]],
-    data: Data,
-    plan: Plan,
-    secrets: Secrets,
-) -> Journal:
-    """Return the journal of the run to carry on, of a new one, or one that keeps nothing.
-
-    Raises:
-        StorageError: The storage cannot be used.
-        RunBusy: Another compile call is working on the run.
-        ResumeRefused: The study's run differs from this call.
-    """
-    if optimizer.storage is None:
-        return Journal()
-    from gpo_dspy.journal.opening import open_journal  # SQLAlchemy: only with a storage
-
-    return open_journal(optimizer, student, prompt_model, sets, data, plan, secrets)
 
 
 def secrets_of(optimizer: GPO, student: dspy.Module, prompt_model: dspy.LM) -> Secrets:

@@ -17,15 +17,10 @@ from gpo_dspy.evaluation.runner import Runner
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.statistics import mean_estimate, paired_difference
 from gpo_dspy.execution.executors import places
+from gpo_dspy.journal import Journal
 from gpo_dspy.ledger import Ledger, Usage
 from gpo_dspy.loop import optimize
-from gpo_dspy.preparing import (
-    data_and_plan,
-    journal_for,
-    prompt_model_for,
-    secrets_of,
-    start_state,
-)
+from gpo_dspy.preparing import data_and_plan, prompt_model_for, secrets_of, start_state
 from gpo_dspy.prices import expected_cost
 from gpo_dspy.program import with_state
 from gpo_dspy.program_state import ProgramState
@@ -64,9 +59,13 @@ class Run:
         self._plan = replace(self._plan, expected_cost=cost)
         secrets = secrets_of(optimizer, student, prompt_model)
         sets = {"trainset": trainset, "valset": valset or (), "testset": testset or ()}
-        self._journal = journal_for(
-            optimizer, student, prompt_model, sets, self._data, self._plan, secrets
-        )
+        self._journal = Journal()
+        if optimizer.storage is not None:
+            from gpo_dspy.journal.opening import open_journal  # SQLAlchemy: only with a storage
+
+            self._journal = open_journal(
+                optimizer, student, prompt_model, sets, self._data, self._plan, secrets
+            )
         try:
             self._assemble(optimizer, prompt_model, secrets)
         except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from gpo_dspy.acceptance import Acceptance
 from gpo_dspy.direction import Direction
@@ -11,6 +12,9 @@ from gpo_dspy.objective import Objective
 from gpo_dspy.plan import EvaluationMode
 from gpo_dspy.schedule import Schedule
 from gpo_dspy.selector import Selector
+
+MemoryScope = Literal[True, False, "same_kind", "same_model"]
+"""Which prompts of earlier runs a run may start from: all, none, or those alike in something."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ import dspy
 from gpo_dspy.evaluation.runner import FAILURE_SCORE, Evaluation, Job, Outcome, Runner
 from gpo_dspy.evaluation.tracing import without_history
 from gpo_dspy.journal import Journal, Pair
-from gpo_dspy.ledger import Usage
 from gpo_dspy.objective import Objective, Weights, names_differ, weigh
 from gpo_dspy.program import with_state
 from gpo_dspy.program_state import ProgramState
@@ -114,7 +113,8 @@ class Scoreboard:
                 f"{len(missing) - free} metric calls asked for, {self.remaining} left"
             )
         for pair, (evaluation, paid) in recalled.items():
-            self._runner.ledger.add(evaluation.usage if paid else Usage())
+            if paid:
+                self._runner.ledger.add(evaluation.usage)
             self._note(pair, evaluation, paid=paid)
         waiting = [pair for pair in missing if pair not in recalled]
         while waiting:

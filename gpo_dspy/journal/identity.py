@@ -18,6 +18,7 @@ from gpo_dspy.fingerprint import (
     metric_fingerprint,
     program_fingerprints,
 )
+from gpo_dspy.fingerprint.programs import PARTS
 from gpo_dspy.memory.text import task_text
 from gpo_dspy.plan import Plan
 from gpo_dspy.program import (
@@ -68,8 +69,8 @@ class Keys:
     contents: tuple[str, ...]
 
 
-def keys_of(student: dspy.Module, metric: Any, prompt_model: dspy.LM, data: Data) -> Keys:
-    """Return what identifies the metric calls of a run."""
+def keys_of(new: NewRun, data: Data) -> Keys:
+    """Return what identifies the metric calls of a run; its fingerprints are taken as they are."""
     copies: Counter[str] = Counter()
     prints = []
     for example in data.examples:
@@ -77,9 +78,9 @@ def keys_of(student: dspy.Module, metric: Any, prompt_model: dspy.LM, data: Data
         prints.append(digest(fingerprint, str(copies[fingerprint])))
         copies[fingerprint] += 1
     return Keys(
-        digest(*program_fingerprints(student).values()),
-        metric_fingerprint(metric),
-        program_fingerprints(_asking(prompt_model))["lm"],
+        digest(*(new.fingerprints[part] for part in PARTS)),
+        new.fingerprints["metric"],
+        new.fingerprints["prompt_model"],
         tuple(prints),
         tuple(map(example_json, data.examples)),
     )

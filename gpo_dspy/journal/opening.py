@@ -78,7 +78,7 @@ def open_journal(
             storage,
             run,
             owner,
-            keys_of(student, optimizer.metric.function, prompt_model, data),
+            keys_of(new, data),
             {predictor.name: predictor for predictor in new.predictors},
             optimizer.embedder,
             secrets,

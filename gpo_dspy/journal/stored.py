@@ -9,7 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from gpo_dspy.memory.text import memory_text
 from gpo_dspy.meta_prompt import percent
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.secrets import Secrets
+from gpo_dspy.settings import MemoryScope
 from gpo_dspy.state import Fate, RunState, ScoredPrompt
 from gpo_dspy.storage.codec import (
     evaluation_detail,
@@ -56,8 +57,6 @@ logger = logging.getLogger(__name__)
 
 Vector: TypeAlias = tuple[str, str, NDArray[np.float32]]
 """Name of the embedder, text, and the text's vector [d]."""
-
-MemoryScope = Literal[True, False, "same_kind", "same_model"]
 
 BEAT = 15.0
 """Seconds between two signs of life; a run whose owner gives none for a minute may be taken."""
