@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from j6.blocks import BlockGeometry, block_geometry
 
 OBJECTIVES = ("factuality", "confidence")
-"""Names of the first two rows of a Jacobian."""
+"""Names of the first two rows of a Jacobian whose objectives are not named."""
 
 
 class J6Step(NamedTuple):
@@ -67,10 +67,12 @@ class J6Update:
             largest scores share, which is the limit of soft as the temperature goes to 0.
         components: Reading of the interactions, ``"gram"`` or ``"paper"``.
         temperature: τ of the softmax, above 0; without effect on the hard policy.
-        priority: Objective whose descent is protected: ``"factuality"`` (row 0),
-            ``"confidence"`` (row 1), the row's number, or ``None`` for no protection.
-        preference: Bias on the attributions. A number is how much higher F's scores count than
-            C's; for K objectives, a sequence of K biases, one per objective.
+        priority: Objective whose descent is protected: its name, its row's number, or ``None`` for
+            no protection. Rows have names where objectives do (:meth:`for_objectives`, as in
+            :class:`j6.J6Config`); in a bare Jacobian, row 0 is ``"factuality"`` and row 1
+            ``"confidence"``.
+        preference: Bias on the attributions. A number is how much higher factuality's scores count
+            than confidence's; for K objectives, a sequence of K biases, one per objective.
     """
 
     policy: Literal["soft", "hard"] = "soft"
@@ -88,8 +90,6 @@ class J6Update:
                 "for the limit 0 use policy='hard'"
             )
             raise ValueError(msg)
-        if isinstance(self.priority, str):
-            _one_of("priority", self.priority, OBJECTIVES)
         if not all(math.isfinite(bias) for bias in self._biases()):
             msg = f"preference is {self.preference}; finite numbers are needed"
             raise ValueError(msg)
@@ -133,6 +133,42 @@ class J6Update:
         return J6Step(
             direction.to(jacobian.dtype), mixing, scores, attention, coefficients, geometry
         )
+
+    def for_objectives(self, names: Sequence[str]) -> J6Update:
+        """The same update for objectives of these names, wherever they stand.
+
+        Args:
+            names: Name of each row, K different ones.
+
+        Returns:
+            The update with rows in place of names: ``priority`` is a number or ``None``, and a
+            ``preference`` that favours factuality or confidence is a sequence.
+
+        Raises:
+            ValueError: If the priority, or what the preference is between, is not among them.
+        """
+        priority, preference = self.priority, self.preference
+        if isinstance(priority, str) and len(names) == 1:
+            priority = None  # nothing to be protected from
+        elif isinstance(priority, str):
+            if priority not in names:
+                msg = (
+                    f"priority is {priority!r} but the objectives are {', '.join(names)}: "
+                    "pass J6Update(priority=…) with one of these names, or with None"
+                )
+                raise ValueError(msg)
+            priority = names.index(priority)
+        if isinstance(preference, (int, float)) and preference:
+            missing = [name for name in OBJECTIVES if name not in names]
+            if missing:
+                msg = (
+                    f"preference is {preference}, between factuality and confidence, but the "
+                    f"objectives are {', '.join(names)}: pass a sequence with one bias for each"
+                )
+                raise ValueError(msg)
+            by_name = dict(zip(OBJECTIVES, self._biases(), strict=True))
+            preference = tuple(by_name.get(name, 0.0) for name in names)
+        return replace(self, priority=priority, preference=preference)
 
     def interactions(self, n_objectives: int, n_groups: int) -> list[tuple[int, int, int, int]]:
         """Pairs of blocks ``(objective, group, objective, group)`` that the interactions compare.
@@ -200,11 +236,15 @@ class J6Update:
     def _priority_row(self, n_objectives: int) -> int | None:
         if self.priority is None:
             return None
-        row = OBJECTIVES.index(self.priority) if isinstance(self.priority, str) else self.priority
+        names = OBJECTIVES[:n_objectives]
+        row = self.priority if isinstance(self.priority, int) else n_objectives
+        if self.priority in names:
+            row = names.index(str(self.priority))
         if not 0 <= row < n_objectives:
             msg = (
                 f"priority is {self.priority!r} but the jacobian has {n_objectives} objectives: "
-                f"pass a row from 0 to {n_objectives - 1}, or None"
+                f"pass a row from 0 to {n_objectives - 1}, None, or where the rows have no names "
+                f"of their own one of {', '.join(map(repr, OBJECTIVES))}"
             )
             raise ValueError(msg)
         return row

@@ -28,8 +28,8 @@ class J6Config:
 
     Attributes:
         objectives: What is minimised: names of built-in objectives, :class:`j6.Objective`, or
-            functions ``(logits, labels, mask) -> [B]``. The first is the one that
-            ``J6Update(priority="factuality")`` protects.
+            functions ``(logits, labels, mask) -> [B]``. ``J6Update(priority=…)`` protects one of
+            them by its name; the first one's training loss tells divergence.
         update: Combines the objectives' gradients, ``[K, P, m] -> [P, m]``: a
             :class:`j6.J6Update`, a :class:`j6.aggregation.AggregatorUpdate` or any function.
         prompt: What the soft prompt looks like.
@@ -60,7 +60,7 @@ class J6Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        resolve_objectives(self.objectives)
+        self.named_update()
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             msg = f"learning_rate is {self.learning_rate}; a finite number above 0 is needed"
             raise ValueError(msg)
@@ -81,6 +81,19 @@ class J6Config:
         if not callable(update):
             msg = f"update is {self.update!r}; a function [K, P, m] -> [P, m] is needed"
             raise TypeError(msg)
+
+    def named_update(self) -> Update:
+        """The update with the objectives' names resolved to rows.
+
+        Returns:
+            The update that is applied.
+
+        Raises:
+            ValueError: If a J6 update gives priority to an objective that is not there.
+        """
+        names = [objective.name for objective in resolve_objectives(self.objectives)]
+        update = self.update
+        return update.for_objectives(names) if isinstance(update, J6Update) else update
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of a step.

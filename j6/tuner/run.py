@@ -50,6 +50,7 @@ class TuningRun:
         self.runner = runner
         self.train, self.held_out, self.folder = train, held_out, folder
         self.objectives = resolve_objectives(config.objectives)
+        self.update = config.named_update()
         self.optimizer = PromptOptimizer(runner.soft_prompt)
         self.device = runner.soft_prompt.w.device
         self._lowest = math.inf
@@ -121,7 +122,7 @@ class TuningRun:
         values, jacobian = self.runner.jacobian(batch, self.objectives)  # [K, B], [K, P, n·d]
         losses = values.mean(1)
         rate = self.config.learning_rate_at(step)
-        decision = decide(self.config.update, losses, jacobian, step, rate)
+        decision = decide(self.update, losses, jacobian, step, rate)
         if not decision.finite:
             good = values.isfinite().all(0).tolist()
             self._bad_examples = [i for i, fine in zip(places, good, strict=True) if not fine]

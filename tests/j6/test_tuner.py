@@ -141,6 +141,17 @@ def test_several_layers_and_objectives() -> None:
     assert history.steps[0].components == {}
 
 
+def test_the_priority_goes_by_name_wherever_the_objective_stands() -> None:
+    swapped = replace(CONFIG, objectives=("confidence", "factuality"), max_steps=4)
+    usual = replace(CONFIG, max_steps=4)
+    one, other = fit(swapped), fit(usual)
+    assert torch.allclose(one.soft_prompt.w, other.soft_prompt.w, atol=1e-5)
+    with pytest.raises(ValueError, match="priority is 'factuality' but the objectives are conf"):
+        replace(CONFIG, objectives=("confidence", "brier"))
+    by_name = replace(usual, objectives=("brier", "confidence"), update=J6Update(priority="brier"))
+    assert fit(by_name).stop_reason is StopReason.MAX_STEPS
+
+
 def test_one_objective_is_plain_prompt_tuning() -> None:
     result = fit(replace(CONFIG, objectives=("factuality",)))
     assert result.stop_reason is StopReason.MAX_STEPS

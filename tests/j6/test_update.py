@@ -200,7 +200,6 @@ def test_number_of_interactions() -> None:
         ({"components": "raw"}, "components is 'raw'; allowed are"),
         ({"temperature": 0.0}, "temperature is 0.0.*policy='hard'"),
         ({"temperature": float("nan")}, "temperature is nan"),
-        ({"priority": "truth"}, "priority is 'truth'; allowed are"),
         ({"preference": float("inf")}, "preference is inf"),
     ],
 )
@@ -212,6 +211,8 @@ def test_wrong_settings_are_refused(arguments: dict[str, Any], match: str) -> No
 def test_settings_that_do_not_fit_the_jacobian_are_refused() -> None:
     with pytest.raises(ValueError, match="priority is 2 but the jacobian has 2 objectives"):
         J6Update(priority=2)(random_jacobian(0))
+    with pytest.raises(ValueError, match=r"priority is 'truth'.*one of 'factuality', 'confidence'"):
+        J6Update(priority="truth")(random_jacobian(0))
     with pytest.raises(ValueError, match="gives 2 biases for 3 objectives"):
         J6Update(preference=1.0)(random_jacobian(0, 3))
 
@@ -219,3 +220,24 @@ def test_settings_that_do_not_fit_the_jacobian_are_refused() -> None:
 def _nearly_tied(update: J6Update, jacobian: Tensor) -> bool:
     scores = update.step(jacobian).scores
     return len(scores) > 1 and bool((scores.topk(2).values.diff().abs() < 1e-6).all())
+
+
+def test_names_find_their_rows_wherever_they_stand() -> None:
+    jacobian = random_jacobian(0, 3)  # rows: confidence, truth, factuality
+    names = ("confidence", "truth", "factuality")
+    for update, rows in (
+        (J6Update(), J6Update(priority=2)),
+        (J6Update(priority="truth"), J6Update(priority=1)),
+        (J6Update(preference=1.0), J6Update(priority=2, preference=(-0.5, 0.0, 0.5))),
+        (J6Update(priority=None), J6Update(priority=None)),
+        (J6Update(priority=1), J6Update(priority=1)),
+    ):
+        torch.testing.assert_close(update.for_objectives(names)(jacobian), rows(jacobian))
+
+
+def test_names_that_are_not_there_are_refused() -> None:
+    names = ("brier", "confidence")
+    with pytest.raises(ValueError, match="'factuality' but the objectives are brier, confidence"):
+        J6Update().for_objectives(names)
+    with pytest.raises(ValueError, match=r"preference is 1\.0, between factuality and confidence"):
+        J6Update(priority=None, preference=1.0).for_objectives(names)
