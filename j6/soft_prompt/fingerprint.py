@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import warnings
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from j6.soft_prompt.anatomy import Anatomy, text_config
+from j6.soft_prompt.anatomy import Anatomy, causal_lm, text_config
 
 SAMPLED = 32
 TOLERANCE = 0.02  # of the largest sampled value: bfloat16 keeps 8 bits, another model differs by 1
+PER_PARAMETER = 3
+ROUNDING = 2**-7  # of a value: both sides may have been rounded to bfloat16, by 2**-9 each
+SMALL = 1e-6  # float16 rounds values below 6e-5 more coarsely
+FORMATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Fingerprint:
         n_heads: Number of attention heads.
         vocabulary: Rows of the embedding.
         embedding: Values taken from all over the embedding.
+        parameters: Three values of every other parameter, by name; of quantised ones none, and none
+            in prompts written before these were kept.
     """
 
     name: str
@@ -35,6 +42,7 @@ class Fingerprint:
     n_heads: int
     vocabulary: int
     embedding: tuple[float, ...]
+    parameters: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: nn.Module, anatomy: Anatomy) -> Fingerprint:
@@ -48,8 +56,6 @@ class Fingerprint:
             The fingerprint.
         """
         config = text_config(model)
-        flat = anatomy.weight.detach().flatten()
-        places = torch.linspace(0, len(flat) - 1, SAMPLED, dtype=torch.float64).long()
         return cls(
             name=str(getattr(config, "_name_or_path", "") or type(model).__name__),
             model_type=str(config.model_type),
@@ -57,7 +63,15 @@ class Fingerprint:
             n_layers=len(anatomy.layers),
             n_heads=int(config.num_attention_heads),
             vocabulary=len(anatomy.weight),
-            embedding=tuple(flat[places.to(flat.device)].float().tolist()),
+            embedding=_sample(anatomy.weight, SAMPLED),
+            parameters={
+                name: _sample(parameter, PER_PARAMETER)
+                for name, parameter in causal_lm(model).named_parameters()
+                if parameter is not anatomy.weight
+                and parameter.dtype in FORMATS
+                and parameter.numel()
+                and not parameter.is_meta  # offloaded
+            },
         )
 
     @classmethod
@@ -70,7 +84,9 @@ class Fingerprint:
         Returns:
             The fingerprint.
         """
-        return cls(**{**value, "embedding": tuple(value["embedding"])})
+        parameters = {name: tuple(found) for name, found in value.get("parameters", {}).items()}
+        embedding = tuple(value["embedding"])
+        return cls(**{**value, "embedding": embedding, "parameters": parameters})
 
     def to_json(self) -> dict[str, Any]:
         """The fingerprint as a JSON object."""
@@ -79,16 +95,19 @@ class Fingerprint:
     def check(self, other: Fingerprint) -> None:
         """Refuse a model that is not the one a soft prompt was made for.
 
+        A model with the same shape and embedding whose other parameters differ, as a fine-tune
+        has them, is warned of: the prompt runs, but was not tuned on it.
+
         Args:
             other: The fingerprint of the model at hand.
 
         Raises:
-            ValueError: If anything but the name differs.
+            ValueError: If anything but the name and these other parameters differs.
         """
         differing = [
-            f"{field} {getattr(self, field)} against {getattr(other, field)}"
-            for field in ("model_type", "width", "n_layers", "n_heads", "vocabulary")
-            if getattr(self, field) != getattr(other, field)
+            f"{key} {getattr(self, key)} against {getattr(other, key)}"
+            for key in ("model_type", "width", "n_layers", "n_heads", "vocabulary")
+            if getattr(self, key) != getattr(other, key)
         ]
         if not differing and not self._same_embedding(other):
             differing = ["the values of the embedding"]
@@ -99,8 +118,35 @@ class Fingerprint:
                 "this one with SoftPrompt.for_model"
             )
             raise ValueError(msg)
+        changed = self._changed_parameters(other)
+        if changed:
+            msg = (
+                f"the soft prompt was made for {self.name!r}; {other.name!r} has other values in "
+                f"{len(changed)} parameters ({changed[0]}, …), as after fine-tuning: measure "
+                "whether the prompt still helps, or tune it again"
+            )
+            warnings.warn(msg, stacklevel=3)
 
     def _same_embedding(self, other: Fingerprint) -> bool:
         largest = max(map(abs, self.embedding), default=0.0)
         pairs = zip(self.embedding, other.embedding, strict=True)
         return all(abs(a - b) <= TOLERANCE * largest for a, b in pairs)
+
+    def _changed_parameters(self, other: Fingerprint) -> list[str]:
+        """Names of parameters, of those known of both models, that rounding does not explain."""
+        return [
+            name
+            for name, own in self.parameters.items()
+            for theirs in [other.parameters.get(name, own)]
+            if any(
+                abs(a - b) > ROUNDING * max(abs(a), abs(b)) + SMALL
+                for a, b in zip(own, theirs, strict=True)
+            )
+        ]
+
+
+def _sample(tensor: Tensor, count: int) -> tuple[float, ...]:
+    """Values at fixed places, spread over the whole tensor."""
+    flat = tensor.detach().flatten()
+    places = torch.linspace(0, len(flat) - 1, count, dtype=torch.float64).long()
+    return tuple(flat[places.to(flat.device)].float().tolist())

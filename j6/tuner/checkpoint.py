@@ -119,7 +119,7 @@ def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
             continue
         if isinstance(value, dict) and isinstance(before, dict):
             differing += _differences(before, value)
-        elif key in ("examples", "start", "embedding"):
+        elif key in ("examples", "start", "embedding", "parameters"):
             differing.append(f"{key} differ")
         else:
             differing.append(f"{key} {before!r} → {value!r}")

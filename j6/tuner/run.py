@@ -208,6 +208,7 @@ class TuningRun:
         made_for = self.runner.soft_prompt.made_for.to_json()
         made_for.pop("name")
         made_for["embedding"] = list(made_for["embedding"])
+        made_for["parameters"] = _digest(repr(made_for["parameters"]).encode())
         return {
             "config": self.config.describe(),
             "examples": _digest(repr((self.train, self.held_out)).encode()),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,6 +52,39 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=f"made for 'LlamaForCausalLM'.*{match}"):
             loaded.attach(other)
+
+
+def fine_tuned(model: Any) -> Any:
+    """A change of one layer alone, which leaves the embedding as it was."""
+    with torch.no_grad():
+        model.model.layers[1].mlp.down_proj.weight.mul_(1.05)
+    return model
+
+
+def test_a_fine_tune_is_warned_of(tmp_path: Path) -> None:
+    prompt_for(tiny_model()).save(tmp_path)
+    loaded = SoftPrompt.load(tmp_path)
+    match = r"other values in 1 parameters \(model\.layers\.1\.mlp\.down_proj\.weight, …\)"
+    with pytest.warns(UserWarning, match=match):
+        loaded.attach(fine_tuned(tiny_model()))
+    loaded.detach()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_number_formats_are_not_taken_for_fine_tunes(dtype: torch.dtype) -> None:
+    soft_prompt = prompt_for(tiny_model().to(torch.float16))
+    with soft_prompt.attached(tiny_model().to(dtype)):
+        pass  # warnings are errors
+
+
+def test_prompts_saved_before_parameters_were_sampled_load(tmp_path: Path) -> None:
+    prompt_for(tiny_model()).save(tmp_path)
+    path = tmp_path / "soft_prompt.json"
+    description = json.loads(path.read_text())
+    del description["model"]["parameters"]
+    path.write_text(json.dumps(description))
+    with SoftPrompt.load(tmp_path).attached(fine_tuned(tiny_model())):
+        pass
 
 
 def test_broken_folders_are_refused(tmp_path: Path) -> None:
