@@ -83,4 +83,6 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto"
     )
-    parser.add_argument("--device", help="for example cuda:0 (a GPU where there is one)")
+    parser.add_argument("--bits", type=int, choices=(8, 4), help="quantise with bitsandbytes")
+    device = "for example cuda:0 (a GPU where there is one), or auto: over all, with accelerate"
+    parser.add_argument("--device", help=device)

@@ -155,7 +155,7 @@ def load_model(arguments: argparse.Namespace) -> tuple[Any, Any]:
     """Load a model and its tokenizer from a folder or the Hugging Face cache.
 
     Args:
-        arguments: With ``model``, ``dtype`` and ``device``.
+        arguments: With ``model``, ``dtype``, ``bits`` and ``device``.
 
     Returns:
         Model and tokenizer.
@@ -165,20 +165,29 @@ def load_model(arguments: argparse.Namespace) -> tuple[Any, Any]:
         TypeError: If the model is an encoder-decoder.
         ValueError: If there is no such device.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
     name = arguments.model
     if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
         msg = f"there is no folder {name}: pass a model's folder, or its name on Hugging Face"
         raise FileNotFoundError(msg)
-    if AutoConfig.from_pretrained(name).is_encoder_decoder:
+    config: Any = AutoConfig.from_pretrained(name)
+    if config.is_encoder_decoder:
         msg = f"{name} is an encoder-decoder; a soft prompt needs a decoder-only causal LM"
         raise TypeError(msg)
-    dtype = "auto" if arguments.dtype == "auto" else getattr(torch, arguments.dtype)
-    model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+    options: dict[str, Any] = {"dtype": arguments.dtype}
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if arguments.bits is not None:
+        bits: dict[str, Any] = {f"load_in_{arguments.bits}bit": True}
+        options["quantization_config"] = BitsAndBytesConfig(**bits)  # type: ignore[no-untyped-call]
+    if device == "auto":
+        options["device_map"] = "auto"
+    elif arguments.bits is not None or getattr(config, "quantization_config", None) is not None:
+        options["device_map"] = {"": device}
     try:
-        model = model.to(device)
+        model: Any = AutoModelForCausalLM.from_pretrained(name, **options)
+        if "device_map" not in options:  # quantised or spread models cannot be moved
+            model = model.to(device)
     except (AssertionError, RuntimeError) as error:  # torch has no type of its own for it
         msg = f"the model cannot be put on device {device!r}: {str(error).splitlines()[0]}"
         raise ValueError(msg) from error

@@ -180,6 +180,9 @@ def _embedding(model: nn.Module) -> Any:
     ):
         msg = f"{type(model).__name__}.get_input_embeddings() gives no embedding with a weight"
         raise ValueError(msg)
+    if embedding.weight.is_meta:
+        msg = "the model's embedding is offloaded: load the model so that it stays on a device"
+        raise ValueError(msg)
     return embedding
 
 

@@ -133,7 +133,8 @@ def _add_at(hidden: Tensor, insertion: Insertion, row: int) -> Tensor:
             f"{insertion.length}: call the soft prompt, or the whole model, not a part of it"
         )
         raise RuntimeError(msg)
-    columns, vectors = insertion.columns, insertion.vectors[row]
+    # A model may be spread over several devices.
+    columns, vectors = insertion.columns.to(hidden.device), insertion.vectors[row]
     copies = batch // columns.shape[0]  # beams and returned sequences, row by row
     columns = columns.repeat_interleave(copies, dim=0)
     if vectors.dim() == 3:

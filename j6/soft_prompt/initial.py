@@ -95,7 +95,8 @@ def _residual_sizes(
     sizes: list[Tensor] = []
 
     def measure(_module: nn.Module, _args: Any, output: Any) -> None:
-        sizes.append(typical_size(output[0] if isinstance(output, tuple) else output))
+        hidden = output[0] if isinstance(output, tuple) else output
+        sizes.append(typical_size(hidden).to(embeds.device))
 
     handles = [anatomy.layers[layer].register_forward_hook(measure) for layer in layers]
     try:

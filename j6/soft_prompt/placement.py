@@ -46,7 +46,7 @@ def insert_tokens(
     batch, length, width = token_embeds.shape
     n = virtual_embeds.shape[-2]
     virtual_embeds = virtual_embeds.to(token_embeds).expand(batch, n, width)
-    columns = torch.arange(length, device=token_embeds.device)  # [T]
+    columns = torch.arange(length, device=attention_mask.device)  # [T]
 
     # The cut is the column of the first real token with insert_at real tokens before it.
     rank = attention_mask.cumsum(1) - attention_mask  # [B, T], real tokens before each column
@@ -60,7 +60,8 @@ def insert_tokens(
     mask = torch.cat([attention_mask, attention_mask.new_ones(batch, n)], dim=1)
     mask = mask.gather(1, source)
     embeds = torch.cat([token_embeds, virtual_embeds], dim=1)  # [B, T + n, d]
-    embeds = embeds.gather(1, source[..., None].expand(-1, -1, width))
+    order = source[..., None].expand(-1, -1, width).to(embeds.device)  # ids may be elsewhere
+    embeds = embeds.gather(1, order)
     positions = (mask.cumsum(1) - 1).clamp_min(0)
     return PromptedInputs(embeds, mask, positions, virtual, real)
 

@@ -152,7 +152,7 @@ class AnswerRunner:
         length = batch.labels.shape[1]
         if logits.shape[1] > length:  # else spare the slice, whose gradient is a copy
             logits = logits[:, -length:]
-        return logits.float()
+        return logits.to(batch.labels.device, torch.float32)
 
     def _reference_for(self, objectives: Sequence[Objective], batch: Batch) -> Tensor | None:
         needed = any(objective.needs_reference for objective in objectives)
@@ -195,6 +195,11 @@ def frozen(model: nn.Module) -> Iterator[None]:
     model.eval()
     for module in model.modules():
         if getattr(module, "gradient_checkpointing", False):
+            module.training = True
+        if getattr(module, "support_avx512bf16_for_cpu", False):
+            # A 4-bit layer of bitsandbytes. Outside training it repacks its weights on a CPU, and
+            # then loses gradients without a word; writing the state packs them out again.
+            module.state_dict()
             module.training = True
     try:
         yield
