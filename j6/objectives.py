@@ -45,6 +45,19 @@ def confidence(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:  # noqa:
     return _mean(_Entropy.apply(logits), mask)  # type: ignore[no-untyped-call]
 
 
+def earned_confidence(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """Entropy, shape ``[B]``, while the batch is less sure than it is right, and else 0.
+
+    Sure is the mean probability of the likeliest tokens, right the share of them that are so. A
+    model that is confidently wrong is not pushed further, however much confidence is preferred.
+    """
+    values = confidence(logits, labels, mask)
+    with torch.no_grad():
+        probability, guess = torch.softmax(logits, -1).max(-1)
+        earned = _mean((guess == labels).to(probability) - probability, mask).mean() > 0
+    return torch.where(earned, values, torch.zeros_like(values))
+
+
 def brier(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     """Brier score ``Σ_v (p_v − 1[v = y])²``, in [0, 2], mean over tokens, shape ``[B]``.
 
@@ -88,6 +101,7 @@ CONFIDENCE = Objective("confidence", confidence)
 BUILT_IN = {
     "factuality": FACTUALITY,
     "confidence": CONFIDENCE,
+    "earned_confidence": Objective("earned_confidence", earned_confidence),
     "brier": Objective("brier", brier),
     "stay_close": Objective("stay_close", stay_close, needs_reference=True),
 }

@@ -140,7 +140,8 @@ class TuningRun:
     def _warn_of_constants(self, norms: Sequence[float]) -> None:
         for objective, norm in zip(self.objectives, norms, strict=True):
             if norm == 0:
-                logger.warning("objective %r has no gradient; it takes no part", objective.name)
+                name = objective.name
+                logger.warning("objective %r has no gradient at first and takes no part yet", name)
 
     def _remember_if_good(self) -> None:
         """Keep the parameters as the current losses found them, if those are the lowest."""

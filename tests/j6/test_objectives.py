@@ -13,6 +13,7 @@ from j6.objectives import (
     ObjectiveFunction,
     brier,
     confidence,
+    earned_confidence,
     factuality,
     resolve_objectives,
     stay_close,
@@ -88,6 +89,22 @@ def test_nothing_outside_the_answer_counts(
 def test_stay_close_is_zero_at_the_reference(batch: tuple[Tensor, Tensor, Tensor]) -> None:
     torch.testing.assert_close(stay_close(*batch, batch[0]), torch.zeros(3, dtype=torch.float64))
     assert (stay_close(*batch, batch[0].flip(-1)) > 0).all()
+
+
+def test_confidence_counts_only_while_it_is_earned() -> None:
+    mask, labels = torch.ones(4, 2), torch.zeros(4, 2, dtype=torch.long)
+    logits = torch.zeros(4, 2, 5)
+    logits[..., 0] = 1.0  # right, at a probability of 0.4
+    torch.testing.assert_close(
+        earned_confidence(logits, labels, mask), confidence(logits, labels, mask)
+    )
+    for wrong in (labels + 1, torch.where(torch.arange(4)[:, None] < 1, 0, labels + 1)):
+        assert not earned_confidence(logits, wrong, mask).any()  # right in none, and in a quarter
+    half = torch.where(torch.arange(4)[:, None] < 2, 0, labels + 1)
+    assert earned_confidence(logits, half, mask).all()  # 0.5 is above 0.4
+    padded = torch.cat([logits, 9 * torch.ones(4, 2, 5).tril()], 1)  # sure, but not the answer
+    labels, mask = (torch.cat([x, torch.zeros_like(x)], 1) for x in (labels, mask))
+    assert earned_confidence(padded, labels, mask).all()
 
 
 def test_length_counts_the_steps_before_the_end() -> None:
