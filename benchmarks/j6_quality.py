@@ -26,6 +26,7 @@ from torch import Tensor
 from benchmarks.j6_knowledge import Knowledge, split_facts, tokenizer, trained_model
 from j6 import J6Config, J6Tuner, J6Update, SoftPromptConfig
 from j6.examples import ExampleEncoder, in_batches
+from j6.metrics import calibration_error, measure
 from j6.tuner.answers import AnswerRunner, frozen
 
 ARCHITECTURES = ("llama", "gpt2", "qwen3")
@@ -34,7 +35,9 @@ WEIGHTS = (0.0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75)  # on confidence
 STEPS, BATCH, TOKENS = 150, 16, 4
 NO_SEARCH = "J6 (no search)"
 """J6 as it is without any setting, at the tuner's own learning rate."""
-METRICS = ("accuracy", "nll", "entropy", "ece", "confident_wrong")
+METRICS = ("accuracy", "nll", "entropy", "ece", "confident_wrong", "ece_floor", "too_sure")
+COLLAPSED = 0.1
+"""A weighted sum this much less accurate than the best one is no point of the curve."""
 
 
 def weighted(weight: float) -> Callable[[Tensor], Tensor]:
@@ -42,17 +45,25 @@ def weighted(weight: float) -> Callable[[Tensor], Tensor]:
     return lambda jacobian: (1 - weight) * jacobian[0] + weight * jacobian[1]
 
 
-def methods() -> dict[str, Callable[[Tensor], Tensor]]:
-    """Every method by name."""
-    found: dict[str, Callable[[Tensor], Tensor]] = {f"sum {w}": weighted(w) for w in WEIGHTS}
+def methods() -> dict[str, dict[str, Any]]:
+    """Settings of every method by name."""
+    earned = ("factuality", "earned_confidence")
+    found: dict[str, dict[str, Any]] = {f"sum {w}": {"update": weighted(w)} for w in WEIGHTS}
     found |= {
-        "J6 (default)": J6Update(),
-        NO_SEARCH: J6Update(),
-        "J6 hard gram": J6Update("hard"),
-        "J6 soft paper": J6Update(components="paper"),
-        "J6 hard paper": J6Update("hard", components="paper"),
-        "J6 no priority": J6Update(priority=None),
-        "J6 equal weights": J6Update(temperature=1e6),  # what normalising and projecting do alone
+        "J6 (default)": {},
+        NO_SEARCH: {},
+        "J6 hard gram": {"update": J6Update("hard")},
+        "J6 soft paper": {"update": J6Update(components="paper")},
+        "J6 hard paper": {"update": J6Update("hard", components="paper")},
+        "J6 no priority": {"update": J6Update(priority=None)},
+        # What normalising and projecting do alone.
+        "J6 equal weights": {"update": J6Update(temperature=1e6)},
+        "J6 earned": {"objectives": earned},
+        "J6 sure": {"update": J6Update(preference=-0.5)},
+        "J6 sure, earned": {
+            "update": J6Update(preference=(-0.25, 0.25)),
+            "objectives": earned,
+        },
     }
     try:
         from torchjd import aggregation
@@ -62,20 +73,25 @@ def methods() -> dict[str, Callable[[Tensor], Tensor]]:
         return found
     for name in ("UPGrad", "MGDA", "AlignedMTL", "PCGrad"):
         try:
-            found[name] = AggregatorUpdate(getattr(aggregation, name)())
+            found[name] = {"update": AggregatorUpdate(getattr(aggregation, name)())}
         except ImportError:
             continue
     return found
 
 
 def tune(
-    model: Any, update: Any, learning_rate: float, seed: int, *, validation: bool = False
+    model: Any,
+    settings: dict[str, Any],
+    learning_rate: float,
+    seed: int,
+    *,
+    validation: bool = False,
 ) -> dict[str, float]:
     """Tune a soft prompt and measure it on facts that were not tuned on."""
     knowledge, (train, held_out, test) = Knowledge.generate(), split_facts(seed)
     words = tokenizer()
     config = J6Config(
-        update=update,
+        **settings,
         prompt=SoftPromptConfig(n_tokens=TOKENS, seed=seed),
         learning_rate=learning_rate,
         max_steps=STEPS,
@@ -87,8 +103,26 @@ def tune(
     facts = held_out if validation else test
     examples = ExampleEncoder(words, "after_bos", None).encode_all(knowledge.pairs(facts))
     with result.soft_prompt.attached(model), frozen(model):
-        runner = AnswerRunner(result.soft_prompt, model)
-        return runner.measure(in_batches(examples, 400)).to_json()
+        (batch,) = in_batches(examples, 400)
+        with torch.no_grad():
+            logits = AnswerRunner(result.soft_prompt, model).logits(batch)
+    found = measure([(logits, batch.labels, batch.mask)]).to_json()
+    probability, _ = logits[:, 0].softmax(-1).max(-1)
+    found["too_sure"] = probability.mean().item() - found["accuracy"]
+    found["ece_floor"] = calibrated_error(probability)
+    return found
+
+
+def calibrated_error(probability: Tensor, draws: int = 50) -> float:
+    """What calibration error a model with these confidences shows if it is calibrated.
+
+    Not 0: within every bin the share of right answers scatters about the confidence.
+    """
+    generator = torch.Generator().manual_seed(0)
+    chances = torch.rand((draws, *probability.shape), generator=generator)
+    return statistics.fmean(
+        calibration_error(probability, (c < probability).float()) for c in chances
+    )
 
 
 class Results:
@@ -112,7 +146,7 @@ class Results:
 
 
 def run_method(
-    results: Results, models: dict[str, Any], name: str, update: Any, seeds: int
+    results: Results, models: dict[str, Any], name: str, settings: dict[str, Any], seeds: int
 ) -> dict[str, list[dict[str, float]]]:
     """All runs of a method: per architecture, one row per seed at the best learning rate."""
     rows = defaultdict(list)
@@ -121,12 +155,14 @@ def run_method(
         rates = (J6Config().learning_rate,) if name == NO_SEARCH else LEARNING_RATES
         for rate in rates:
             key = f"{architecture}|{name}|{rate}|search"
-            found = results.get(key, lambda r=rate, m=model: tune(m, update, r, 0, validation=True))
+            found = results.get(
+                key, lambda r=rate, m=model: tune(m, settings, r, 0, validation=True)
+            )
             scores[rate] = found["nll"]
         best = min(scores, key=lambda rate: scores[rate])
         for seed in range(seeds):
             key = f"{architecture}|{name}|{best}|{seed}"
-            found = results.get(key, lambda s=seed, m=model, r=best: tune(m, update, r, s))
+            found = results.get(key, lambda s=seed, m=model, r=best: tune(m, settings, r, s))
             rows[architecture].append(found)
     return dict(rows)
 
@@ -153,8 +189,9 @@ def off_the_curve(
 ) -> tuple[float, float]:
     """Accuracy and ECE minus those of the weighted sums at the same entropy, mean over models.
 
-    The curve runs through the weighted sums that no other one beats in both entropy and accuracy,
-    so that a weight at which training collapses does not lower it.
+    The curve runs through the weighted sums that no other one beats in both entropy and accuracy.
+    A weight at which training collapsed is left out: it is sure and wrong, and the line to it would
+    flatter whoever is a little surer than the last sum that works.
     """
     accuracy, entropy, ece = map(METRICS.index, ("accuracy", "entropy", "ece"))
     gaps = []
@@ -163,6 +200,8 @@ def off_the_curve(
             tuple(statistics.fmean(r[m] for r in found[architecture]) for m in METRICS)
             for found in sums.values()
         ]
+        best = max(point[accuracy] for point in points)
+        points = [point for point in points if point[accuracy] > best - COLLAPSED]
         points.sort(key=lambda point: (point[entropy], -point[accuracy]))
         front: list[tuple[float, ...]] = []
         for point in points:
@@ -197,13 +236,13 @@ def main() -> None:
     results = Results(arguments.cache / "runs.jsonl")
     models = {name: trained_model(name, arguments.cache) for name in ARCHITECTURES}
     chosen = {
-        name: update
-        for name, update in methods().items()
+        name: settings
+        for name, settings in methods().items()
         if not arguments.only or name.startswith("sum") or name in arguments.only
     }
     start, table = time.perf_counter(), {}
-    for name, update in chosen.items():
-        table[name] = run_method(results, models, name, update, arguments.seeds)
+    for name, settings in chosen.items():
+        table[name] = run_method(results, models, name, settings, arguments.seeds)
         print(f"{time.perf_counter() - start:6.0f} s  {name}", flush=True)
     sums = {w: table[f"sum {w}"] for w in WEIGHTS}
     print(f"\n{'method':24}" + "".join(f"{m:>16}" for m in METRICS) + "   Δaccuracy      ΔECE")

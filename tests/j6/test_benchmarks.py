@@ -38,18 +38,28 @@ def test_models_are_trained_tuned_and_measured(
     assert all(
         torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
     )
-    metrics = j6_quality.tune(model, J6Update(), 0.1, seed=0)
+    metrics = j6_quality.tune(model, {"update": J6Update()}, 0.1, seed=0)
     assert metrics["examples"] == 400
 
 
 def test_the_curve_is_met_at_equal_entropy() -> None:
     def row(accuracy: float, entropy: float) -> dict[str, float]:
-        return {"accuracy": accuracy, "nll": 0, "entropy": entropy, "ece": 0, "confident_wrong": 0}
+        return dict.fromkeys(j6_quality.METRICS, 0.0) | {"accuracy": accuracy, "entropy": entropy}
 
-    sums = {0.0: {"llama": [row(0.8, 1.0)]}, 0.5: {"llama": [row(0.6, 0.5)]}}
+    sums = {0.0: {"llama": [row(0.8, 1.0)]}, 0.5: {"llama": [row(0.72, 0.5)]}}
     accuracy, _ = j6_quality.off_the_curve({"llama": [row(0.75, 0.75)]}, sums)
-    assert accuracy == pytest.approx(0.05)
-    assert j6_quality.off_the_curve({"llama": [row(0.5, 0.1)]}, sums)[0] == pytest.approx(-0.1)
+    assert accuracy == pytest.approx(-0.01)
+    assert j6_quality.off_the_curve({"llama": [row(0.7, 0.1)]}, sums)[0] == pytest.approx(-0.02)
+    sums[0.9] = {"llama": [row(0.2, 0.3)]}  # collapsed
+    assert j6_quality.off_the_curve({"llama": [row(0.7, 0.4)]}, sums)[0] == pytest.approx(-0.02)
+
+
+def test_a_calibrated_model_has_a_calibration_error() -> None:
+    few, many = (
+        j6_quality.calibrated_error(torch.linspace(0.1, 0.9, count)) for count in (400, 40_000)
+    )
+    assert 0.03 < few < 0.06
+    assert many < few / 5
 
 
 def test_every_way_to_a_direction_runs() -> None:
