@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from gpo_dspy.evaluation.race import BLOCKS, Standing
+from gpo_dspy.evaluation.race import SHARED_BLOCK, Standing
 from gpo_dspy.program_state import ProgramState
 
 Acceptance = Literal["improvement", "best_new"]
@@ -28,7 +28,7 @@ def choose(
     """
     if acceptance == "best_new":
         return max(standings, key=lambda s: standings[s].difference, default=None)
-    enough = min(BLOCKS[0], pool)
+    enough = min(SHARED_BLOCK, pool)
     best = next(iter(standings), None)
     if best is None or standings[best].difference <= 0 or standings[best].evaluations < enough:
         return None

@@ -144,7 +144,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         schedule: str | Schedule | Callable[[int, int, Sequence[float]], int] = "cosine",
         rewrite: Style = "generate",
         on_excess: OnExcess = "clip",
-        failures: int = 3,
+        failures: int = 6,
         language: str | None = None,
         allow_examples: bool = False,
         task_examples: int = 2,

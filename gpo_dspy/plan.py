@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gpo_dspy.data import Data
-from gpo_dspy.evaluation.race import BLOCKS, FIRST_BLOCK, TRIAL_SUCCESSES
+from gpo_dspy.evaluation.race import (
+    FIRST_BLOCK,
+    SHARED_BLOCK,
+    TRIAL_FAILURES,
+)
 
 EvaluationMode = Literal["race", "full"]
 Auto = Literal["light", "medium", "heavy"]
@@ -91,10 +95,9 @@ def make_plan(
     """
     if evaluation == "race":
         pool = len(data.train) + len(data.validation)
-        first = min(failures + TRIAL_SUCCESSES if failures else FIRST_BLOCK, pool)
-        # Most steps end with the trials; few go on to the last block.
-        start_cost = min(BLOCKS[0], pool)
-        step_cost = candidates * first + start_cost
+        first = min(failures, TRIAL_FAILURES, pool) if failures else min(FIRST_BLOCK, pool)
+        start_cost = min(SHARED_BLOCK, pool)
+        step_cost = candidates * first + start_cost // 2  # every other step ends with the trials
     else:
         first = start_cost = len(data.validation)
         step_cost = candidates * first

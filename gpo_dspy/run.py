@@ -199,14 +199,16 @@ class Run:
         state = self._state
         rejected = claim is not None and claim.difference.value < 0
         returned = self._start if rejected else state.best
+        means = self._search.pool.estimates(state.accepted, caution=0.0)
+        named = self._search.pool.named_estimates(state.accepted)
         result = GPOResult(
             start=self._start.instructions,
             best=state.best.instructions,
             returned=returned.instructions,
             best_demos=state.best.demos,
             returned_demos=returned.demos,
-            start_score=self._search.pool.mean(self._start),
-            best_score=self._search.pool.mean(state.best),
+            start_score=means[self._start],
+            best_score=means[state.best],
             claim=claim,
             stop_reason=reason,
             plan=self._plan,
@@ -226,8 +228,8 @@ class Run:
             seconds=self._meter.seconds,
             records=state.records,
             trajectories={name: tuple(t) for name, t in self._trajectories.items()},
-            start_scores=self._search.pool.named_means(self._start),
-            best_scores=self._search.pool.named_means(state.best),
+            start_scores=named[self._start],
+            best_scores=named[state.best],
             front=self._search.front(),
         )
         finished = reason not in (StopReason.INTERRUPTED, StopReason.BACKEND)

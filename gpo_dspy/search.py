@@ -16,9 +16,14 @@ from gpo_dspy.budget import Meter
 from gpo_dspy.data import Data
 from gpo_dspy.demo_search import DEMO_BLOCKS, DemoSearch
 from gpo_dspy.evaluation.pool import Pool
-from gpo_dspy.evaluation.race import BLOCKS, TRIAL_SUCCESSES, Race, Standing
+from gpo_dspy.evaluation.race import (
+    SHARED_BLOCK,
+    TRIAL_FAILURES,
+    Race,
+    Standing,
+)
 from gpo_dspy.evaluation.scoreboard import Scoreboard
-from gpo_dspy.evaluation.strata import right, stratified_difference
+from gpo_dspy.evaluation.strata import stratified_difference
 from gpo_dspy.evaluation.verify import verify_first, verify_rewrites
 from gpo_dspy.front import FrontMember
 from gpo_dspy.guards import make_guards
@@ -122,11 +127,12 @@ class Search:
         self.pool.score_first(start, 1)  # one call tells a broken metric
         verify_first(self.pool.results(start))
         self.pool.score_first(
-            start, BLOCKS[0] if self.settings.evaluation == "race" else len(self.pool)
+            start, SHARED_BLOCK if self.settings.evaluation == "race" else len(self.pool)
         )
         verify_first(self.pool.results(start))
         self.pool.seek_failures(start)
-        score = self._rescore(start, step=0)
+        score = self.pool.mean(start)
+        self._rescore(start, score, step=0)
         return RunState(start, start, score, (start,), self.board.metric_calls)
 
     def stop_reason(self, state: RunState) -> StopReason | None:
@@ -201,17 +207,15 @@ class Search:
         self, state: RunState, candidates: Sequence[Candidate]
     ) -> dict[ProgramState, Standing]:
         """Score the usable candidates against the current program, the best standing first."""
-        with_trial = self.settings.evaluation == "race"
-        rivals = {
-            candidate.of(state.current): candidate.failures_shown if with_trial else ()
-            for candidate in candidates
-            if candidate.usable
-        }
-        # Paired on the same examples: none that is a demo of one of them.
-        pool = self.pool.common(state.current, *rivals)
-        blocks = self.blocks if any(rivals.values()) or not with_trial else DEMO_BLOCKS
-        race = Race(self.board, state.current, pool, blocks, self.plan.reserve)
-        ranking = race.run(rivals, self._some_right(state) if with_trial else ())
+        raced = self.settings.evaluation == "race"
+        shown = TRIAL_FAILURES if raced else 0
+        rivals = {c.of(state.current): c.failures_shown[:shown] for c in candidates if c.usable}
+        blocks = self.blocks if any(rivals.values()) or not raced else DEMO_BLOCKS
+        rng = random.Random(f"{self.settings.seed}/{state.step + 1}/race")
+        pool = self.pool.for_race(state.current, rivals, rng)
+        level = self._level(state)
+        race = Race(self.board, state.current, pool, level, blocks, self.plan.reserve)
+        ranking = race.run(rivals)
         return {rival: race.standings[rival] for rival in ranking}
 
     def record(
@@ -235,14 +239,14 @@ class Search:
             )
         pool = self.pool.common(state.current, *standings)
         winner = choose(self.settings.acceptance, standings, len(pool))
-        accepted, best = state.accepted, state.best
+        accepted = state.accepted
         if winner:
             accepted = (*accepted, winner)
-            self.pool.seek_failures(winner)
-            self._rescore(winner, step)
-        self._rescore(state.current, step)  # a race may have scored it on more examples
-        if winner and self.pool.beats(winner, best):
-            best = winner
+            self.pool.explore(winner)
+        means = self.pool.estimates(accepted)
+        for program in (state.current, *([winner] if winner else ())):
+            self._rescore(program, means[program], step)
+        best = max(accepted, key=lambda program: means[program])
         record = StepRecord(
             step=step,
             parent=state.current,
@@ -251,7 +255,7 @@ class Search:
             retrieved=tuple(prompt for prompts in retrieved.values() for prompt in prompts),
             candidates=tuple(candidates),
             accepted=_position(candidates, state.current, winner) if winner else None,
-            score=self.pool.mean(best),
+            score=self.pool.estimates(accepted, caution=0.0)[best],
             metric_calls=self.board.metric_calls,
         )
         records = (*state.records, record)
@@ -279,7 +283,7 @@ class Search:
         weights = self._weights(state.step + 1)
         if weights is None or not self.board.names:
             return ""
-        means = dict(self.pool.named_means(state.current))
+        means = dict(self.pool.named_estimates(state.accepted)[state.current])
         parts = (
             f"{name} (weight {weight:.2f}; the current prompt has {percent(means[name])})"
             for name, weight in weights
@@ -291,9 +295,8 @@ class Search:
     ) -> ProgramState:
         if self.settings.acceptance == "best_new":
             return accepted[-1]
-        pool = self.pool.common(*accepted)
         with self.board.weighing(self._weights(len(records) + 1)):
-            scores = {program: self.pool.mean(program, pool) for program in accepted}
+            scores = self.pool.estimates(accepted)
         return next_parent(scores, [record.parent for record in records if record.predictors])
 
     def _recalled(self, state: RunState, predictors: Iterable[str]) -> list[Candidate]:
@@ -304,7 +307,7 @@ class Search:
         new = [name for name in predictors if name not in rewritten]
         failed = failures_through(self.pool.results(state.current), new)
         rng = random.Random(f"{self.settings.seed}/{state.step + 1}/memory")
-        trial = tuple(rng.sample(failed, min(self.settings.failures, len(failed))))
+        trial = tuple(rng.sample(failed, min(TRIAL_FAILURES, len(failed))))
         found = [
             [
                 Rewrite(
@@ -321,12 +324,6 @@ class Search:
         ]
         rows = zip_longest(*found)  # the best of each predictor together, then the second best
         return [Candidate(tuple(r for r in row if r is not None)) for row in rows]
-
-    def _some_right(self, state: RunState) -> list[int]:
-        """Draw a few examples that the current program gets right."""
-        known = right(self.pool.results(state.current))
-        rng = random.Random(f"{self.settings.seed}/{state.step + 1}/trial")
-        return rng.sample(known, min(TRIAL_SUCCESSES, len(known)))
 
     def _mark_repeats(self, state: RunState, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Mark what was tried before, or stands twice in this step.
@@ -380,20 +377,22 @@ class Search:
             raise LookupError(f"the current prompt of {predictor} is not in its trajectory")
         # Another program may have the same text, and have been scored since.
         known = len(self.pool.results(state.current))
-        with self.board.own_weights():  # as all of the trajectory
-            score = self.pool.mean(state.current)
-        return replace(prompt, score=score, evaluations=known)
+        return replace(prompt, score=self._level(state), evaluations=known)
 
-    def _rescore(self, program: ProgramState, step: int) -> float:
+    def _level(self, state: RunState) -> float:
+        """Return the current program's score by the objective's own weights, as in trajectories."""
+        with self.board.own_weights():
+            return self.pool.estimates(state.accepted)[state.current]
+
+    def _rescore(self, program: ProgramState, score: float, step: int) -> None:
         """Bring the score of a program's prompts up to date in their trajectories."""
-        score, evaluations = self.pool.mean(program), len(self.pool.results(program))
+        evaluations = len(self.pool.results(program))
         for predictor, text in program.instructions:
             known = self.trajectories[predictor].get(text)
             prompt = replace(
                 known or ScoredPrompt(text, 0.0, 0, step), score=score, evaluations=evaluations
             )
             self.trajectories[predictor].append(prompt)
-        return score
 
 
 def _asked_for(record: StepRecord) -> bool:

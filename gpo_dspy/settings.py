@@ -7,7 +7,7 @@ from typing import Literal
 
 from gpo_dspy.acceptance import Acceptance
 from gpo_dspy.direction import Direction
-from gpo_dspy.evaluation.race import BLOCKS, FIRST_BLOCK
+from gpo_dspy.evaluation.race import FIRST_BLOCK, SHARED_BLOCK
 from gpo_dspy.objective import Objective
 from gpo_dspy.plan import EvaluationMode
 from gpo_dspy.schedule import Schedule
@@ -42,4 +42,4 @@ class Settings:
         """The shared blocks of a race; None if every candidate sees the whole pool."""
         if self.evaluation == "full":
             return None
-        return BLOCKS if self.failures else (FIRST_BLOCK, *BLOCKS)
+        return (SHARED_BLOCK,) if self.failures else (FIRST_BLOCK, SHARED_BLOCK)

@@ -16,7 +16,7 @@ DIGITS = 9
 
 
 def adjusted_means(
-    scores: Mapping[Key, Mapping[int, Sequence[float]]], pool: int
+    scores: Mapping[Key, Mapping[int, Sequence[float]]], pool: int, caution: float = CAUTION
 ) -> dict[Key, tuple[float, ...]]:
     """Estimate each program's mean scores on all examples that any of them was scored on.
 
@@ -29,13 +29,14 @@ def adjusted_means(
     do in a pair, and one number per program and objective keeps "better" free of circles.
 
     Effects of programs that saw only some of the examples are shrunk to the average program, for
-    the highest of many means over few examples is mostly luck: by 4 examples' worth of belief, as
-    in a race, times the share of examples not seen.
+    the highest of many means over few examples is mostly luck: by ``caution`` times the share of
+    examples not seen.
 
     Args:
         scores: Of each program by example index, one in [0, 1] per objective; at least one
             example each.
         pool: Number of examples that a program could be scored on.
+        caution: Examples' worth of belief that a program is like the average one.
 
     Returns:
         Estimates in [0, 1] of each program, one per objective.
@@ -51,17 +52,18 @@ def adjusted_means(
             seen[row, examples[index]] = 1.0
             values[row, examples[index]] = given
     counts = seen.sum(axis=1)  # [programs]
-    caution = CAUTION * np.clip(1.0 - counts / pool, 0.0, 1.0)  # [programs]
+    belief = caution * np.clip(1.0 - counts / pool, 0.0, 1.0)  # [programs]
     off_average = np.eye(len(scores)) - 1.0 / len(
         scores
     )  # effects to their distances from the mean
-    shrinking = off_average.T @ (caution[:, None] * off_average)  # [programs, programs]
-    normal = np.block(
-        [[np.diag(counts) + shrinking, seen], [seen.T, np.diag(seen.sum(axis=0))]]
-    )  # [programs + examples, programs + examples]
-    sums = np.concatenate([values.sum(axis=1), values.sum(axis=0)])
+    shrinking = off_average.T @ (belief[:, None] * off_average)  # [programs, programs]
+    # Eliminating the examples' effects leaves one equation per program (Schur complement).
+    share = seen / seen.sum(axis=0)  # [programs, examples]; each example was seen by one at least
+    normal = np.diag(counts) + shrinking - share @ seen.T  # [programs, programs]
+    sums = values.sum(axis=1) - share @ values.sum(axis=0)  # [programs, objectives]
     # Of least norm: a constant may go from all programs to all examples.
-    effects = np.linalg.lstsq(normal, sums, rcond=None)[0]
-    means = effects[: len(scores)] + effects[len(scores) :].mean(axis=0)
+    of_programs = np.linalg.lstsq(normal, sums, rcond=None)[0]
+    of_examples = (values.sum(axis=0) - seen.T @ of_programs) / seen.sum(axis=0)[:, None]
+    means = of_programs + of_examples.mean(axis=0)
     rounded = np.clip(means, 0.0, 1.0).round(DIGITS).tolist()
     return {key: tuple(row) for key, row in zip(scores, rounded, strict=True)}

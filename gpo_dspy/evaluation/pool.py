@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, zip_longest
 from statistics import fmean
+from typing import TypeVar
 
 from gpo_dspy.evaluation.adjusted import adjusted_means
 from gpo_dspy.evaluation.metric import NamedScores
-from gpo_dspy.evaluation.race import BLOCKS, FIRST_BLOCK
+from gpo_dspy.evaluation.race import CAUTION, FIRST_BLOCK, SHARED_BLOCK
 from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Scoreboard
+from gpo_dspy.evaluation.strata import right, wrong
 from gpo_dspy.front import FrontMember, non_dominated
 from gpo_dspy.plan import Plan
 from gpo_dspy.program_state import ProgramState
+
+T = TypeVar("T")
+
+NEW_EXAMPLES = 6
+"""Examples new to a program that it is scored on when it is accepted."""
 
 
 class Pool:
@@ -48,32 +57,60 @@ class Pool:
 
     def results(self, program: ProgramState) -> dict[int, Evaluation]:
         """Return what is known of a program, in the order of the pool."""
-        known = self._board.results(program)
-        return {index: known[index] for index in self.indices if index in known}
+        return self._on_pool(self._board.results(program))
 
-    def mean(self, program: ProgramState, among: Sequence[int] | None = None) -> float:
-        """Return the mean score of a program on the examples it was scored on; 0 if on none.
-
-        Args:
-            program: The program.
-            among: Only these examples count.
-        """
-        known = self._board.results(program)
-        wanted = self.indices if among is None else among
-        scores = [known[index].score for index in wanted if index in known]
+    def mean(self, program: ProgramState) -> float:
+        """Return the mean score of a program on the examples it was scored on; 0 if on none."""
+        scores = [result.score for result in self.results(program).values()]
         return fmean(scores) if scores else 0.0
 
-    def named_means(self, program: ProgramState) -> NamedScores:
-        """Return the means of a program's named scores on the examples it was scored on."""
-        known = self._board.named_scores(program)
-        rows = [known[index] for index in self.indices if index in known]
-        means = map(fmean, zip(*rows, strict=True))
-        return tuple(zip(self._board.names, means, strict=True)) if rows else ()
+    def estimates(
+        self, programs: Iterable[ProgramState], caution: float = CAUTION
+    ) -> dict[ProgramState, float]:
+        """Estimate the mean scores of programs on all examples that any of them was scored on.
 
-    def beats(self, one: ProgramState, other: ProgramState) -> bool:
-        """Tell whether a program's mean is above another's, on examples neither has as a demo."""
-        common = self.common(one, other)
-        return self.mean(one, common) > self.mean(other, common)
+        Their plain means do not compare: a program meets many examples on which its parent failed.
+
+        Args:
+            programs: Those that were not scored at all get 0.
+            caution: See :func:`~gpo_dspy.evaluation.adjusted.adjusted_means`.
+        """
+        wanted = list(programs)
+        known = {p: {i: (e.score,) for i, e in self.results(p).items()} for p in wanted}
+        scored = {program: scores for program, scores in known.items() if scores}
+        means = adjusted_means(scored, len(self), caution)
+        return {program: means.get(program, (0.0,))[0] for program in wanted}
+
+    def named_estimates(self, programs: Iterable[ProgramState]) -> dict[ProgramState, NamedScores]:
+        """Estimate the named scores of programs, without caution; none of those not scored."""
+        wanted, names = list(programs), self._board.names
+        if not names:
+            return dict.fromkeys(wanted, ())
+        known = {p: self._on_pool(self._board.named_scores(p)) for p in wanted}
+        scored = {program: scores for program, scores in known.items() if scores}
+        means = adjusted_means(scored, len(self), caution=0.0)
+        return {p: tuple(zip(names, means.get(p, ()), strict=False)) for p in wanted}
+
+    def for_race(
+        self, incumbent: ProgramState, rivals: Iterable[ProgramState], random_state: random.Random
+    ) -> tuple[int, ...]:
+        """Return the examples of a race in the order in which it uses them.
+
+        First, in turn, a failure and a success of the incumbent: results that are paid for, drawn
+        anew for each race, so that no few examples decide all of them; then the rest.
+
+        Args:
+            incumbent: The program that the others must beat.
+            rivals: The others. No example is a demo of any.
+            random_state: Draws.
+        """
+        common = self.common(incumbent, *rivals)
+        results = self._board.results(incumbent)
+        known = {index: results[index] for index in common if index in results}
+        strata = (wrong(known), right(known))
+        drawn = [random_state.sample(stratum, len(stratum)) for stratum in strata]
+        in_turn = [i for i in chain.from_iterable(zip_longest(*drawn)) if i is not None]
+        return (*in_turn, *(index for index in common if index not in known))
 
     def front(self) -> tuple[FrontMember, ...]:
         """Return the Pareto front of the programs that were scored on enough examples.
@@ -84,7 +121,7 @@ class Pool:
         for state in self._board.states:
             known, common = self._board.named_scores(state), self.common(state)
             on_pool = {index: known[index] for index in common if index in known}
-            if len(on_pool) >= max(min(BLOCKS[0], len(common)), 1):
+            if len(on_pool) >= max(min(SHARED_BLOCK, len(common)), 1):
                 scored[state] = on_pool
         means = adjusted_means(scored, len(self))
         members = (
@@ -102,11 +139,30 @@ class Pool:
         missing = self._board.missing((program, index) for index in self.common(program)[:count])
         self._board.evaluate(missing[: max(self._board.remaining - self._plan.reserve, 0)])
 
+    def explore(self, program: ProgramState) -> None:
+        """Score an accepted program on examples new to it, as long as a step can follow.
+
+        Its race showed it what its parent had seen: without new ones, all would be judged by the
+        examples that the search began with.
+        """
+        self._score_new(program, NEW_EXAMPLES)
+        self.seek_failures(program)
+
     def seek_failures(self, program: ProgramState) -> None:
         """Score a program on more examples until one fails, as long as a step can follow."""
-        while self.mean(program) >= 1.0:
-            known = len(self.results(program))
-            left = self._board.remaining - self._plan.reserve - self._plan.first_round
-            if known >= len(self.common(program)) or left < FIRST_BLOCK:
-                return
-            self.score_first(program, known + FIRST_BLOCK)
+        count = FIRST_BLOCK
+        while self.mean(program) >= 1.0 and self._score_new(program, count):
+            count *= 2  # few rounds, each as wide as what was in vain
+
+    def _score_new(self, program: ProgramState, count: int) -> bool:
+        """Score a program on the first examples that are new to it, if there are and if paid."""
+        known = self._board.results(program)
+        new = [index for index in self.common(program) if index not in known][:count]
+        left = self._board.remaining - self._plan.reserve - self._plan.first_round
+        if not new or left < len(new):
+            return False
+        self._board.evaluate((program, index) for index in new)
+        return True
+
+    def _on_pool(self, known: Mapping[int, T]) -> dict[int, T]:
+        return {index: known[index] for index in self.indices if index in known}

@@ -2,18 +2,16 @@
 
 Successive halving (Jamieson and Talwalkar, 2016, https://arxiv.org/abs/1502.07943) over blocks
 of shared examples. Sharing them makes the comparison paired, so that the difficulty of the
-examples cancels; the incumbent's results are known from earlier races and cost nothing.
+examples cancels; the incumbent's results there are known and cost nothing.
 
-Before the shared blocks comes a trial: each candidate is tried on the very failures its author was
-shown. A rewrite that mends none of what it was written to mend is not worth more calls; one that
-mends something is tried on a success, too, and goes on unless it breaks that.
+Before the shared blocks comes a trial: each candidate is tried on failures that its author was
+shown. A rewrite that mends none of what it was written to mend is not worth more calls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 
 from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Scoreboard
@@ -24,11 +22,15 @@ from gpo_dspy.program_state import ProgramState
 FIRST_BLOCK = 4
 """Shared examples of the first round where there were no failures to show."""
 
-BLOCKS = (12, 36)
-"""Shared examples that candidates have seen by the end of each later round."""
+SHARED_BLOCK = 12
+"""Shared examples that decide between the last candidates and the incumbent.
 
-TRIAL_SUCCESSES = 1
-"""Examples that the incumbent gets right in a trial: what a rewrite must not break."""
+More would make surer of each step, and leave money for fewer of them: a false step is found out by
+what follows, for a program's results are kept and its successors are measured against it.
+"""
+
+TRIAL_FAILURES = 3
+"""Failures in a trial at most: the first of those that the candidate's author was shown."""
 
 TRIAL_SURVIVORS = 2
 """Candidates that go on from the trials to the shared blocks at most."""
@@ -42,12 +44,12 @@ class Standing:
     """How a candidate stands against the incumbent.
 
     Attributes:
-        difference: Estimated difference of the mean scores, candidate minus incumbent, from the
-            examples of its last round; it decides the race.
+        difference: Estimated difference of the mean scores, candidate minus incumbent, from all
+            examples that the race showed it; it decides the race.
         score: The incumbent's mean score plus the difference, in [0, 1]; the difference of a
             candidate that left early is shrunk, for it rests on few examples. Of several named
             scores it has the objective's own weights, and so compares with that of other steps.
-        evaluations: Examples of its last round.
+        evaluations: Examples that the race showed it.
         rounds: Rounds it took part in.
     """
 
@@ -65,6 +67,7 @@ class Race:
         board: Makes the metric calls.
         incumbent: The current program.
         pool: Example indices; a shared block of ``n`` is the first ``n`` of them.
+        level: Mean score of the incumbent, in [0, 1].
         blocks: Shared examples seen by the end of each round, ascending.
         reserve: Metric calls that must be left afterwards.
         standings: How each candidate stood when it was last scored.
@@ -73,13 +76,13 @@ class Race:
     board: Scoreboard
     incumbent: ProgramState
     pool: Sequence[int]
-    blocks: Sequence[int] = BLOCKS
+    level: float
+    blocks: Sequence[int] = (SHARED_BLOCK,)
     reserve: int = 0
     standings: dict[ProgramState, Standing] = field(default_factory=dict)
+    _seen: dict[ProgramState, dict[int, None]] = field(default_factory=dict)
 
-    def run(
-        self, candidates: Mapping[ProgramState, Sequence[int]], unharmed: Sequence[int] = ()
-    ) -> list[ProgramState]:
+    def run(self, candidates: Mapping[ProgramState, Sequence[int]]) -> list[ProgramState]:
         """Race candidates to the end, or as far as the metric calls go.
 
         After each round those that do not beat the incumbent leave, and the weaker half.
@@ -87,8 +90,6 @@ class Race:
         Args:
             candidates: Programs that differ from each other and from the incumbent, each with
                 the failures of its trial; either all have a trial or none.
-            unharmed: Examples that the incumbent gets right, for the second part of the trial:
-                those that mended a failure must not break these.
 
         Returns:
             Those that were scored, the best first: the one that went furthest, then the one with
@@ -98,10 +99,6 @@ class Race:
         if any(candidates.values()):
             if not self._score(candidates):
                 return []
-            alive = self._best(alive, len(alive))
-            both = {state: (*candidates[state], *unharmed) for state in alive}
-            if unharmed and not self._score(both):
-                return self._ranking()
             alive = self._best(alive, TRIAL_SURVIVORS)
         for block in sorted({min(block, len(self.pool)) for block in self.blocks}):
             indices = self.pool[: self._affordable(alive, self.pool[:block])]
@@ -125,7 +122,9 @@ class Race:
         for state, indices in examples.items():
             before = self.standings.get(state)
             rounds = 1 + (before.rounds if before else 0)
-            self.standings[state] = self._standing(state, indices, rounds)
+            seen = self._seen.setdefault(state, {})
+            seen.update(dict.fromkeys(indices))
+            self.standings[state] = self._standing(state, list(seen), rounds)
         return True
 
     def _pairs(self, examples: Mapping[ProgramState, Sequence[int]]) -> Iterable[Pair]:
@@ -140,8 +139,8 @@ class Race:
         trust = 1.0 if finished else len(indices) / (len(indices) + CAUTION)
         difference = self._difference(state, indices)
         with self.board.own_weights():
-            level = fmean(evaluation.score for evaluation in self._known().values())
-            score = min(max(level + trust * self._difference(state, indices), 0.0), 1.0)
+            gain = trust * self._difference(state, indices)
+        score = min(max(self.level + gain, 0.0), 1.0)
         return Standing(difference, score, len(indices), rounds)
 
     def _difference(self, state: ProgramState, indices: Sequence[int]) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpo_dspy.acceptance import STEP_PENALTY, choose, next_parent
-from gpo_dspy.evaluation.race import BLOCKS, Standing
+from gpo_dspy.evaluation.race import SHARED_BLOCK, Standing
 from gpo_dspy.plan import Plan
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.state import Candidate, Fate, Rewrite, RunState, StepRecord, StopReason
@@ -20,7 +20,7 @@ def _program(text: str) -> ProgramState:
 
 
 START = _program("start")
-ENOUGH = BLOCKS[0]
+ENOUGH = SHARED_BLOCK
 
 
 def _standings(*found: tuple[float, float, int]) -> dict[ProgramState, Standing]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
@@ -272,7 +273,8 @@ def test_weights_decide_what_is_best() -> None:
     short = run(objective={"right": 0.1, "short": 0.9}, max_metric_calls=400)
     assert words(dict(right.best)["self"]) >= 3
     assert words(dict(short.best)["self"]) == 0
-    assert dict(right.best_scores)["right"] > dict(right.start_scores)["right"] == 0.0
+    assert dict(right.start_scores)["right"] == pytest.approx(0.0, abs=0.05)
+    assert dict(right.best_scores)["right"] > 0.5
 
 
 def test_without_an_objective_the_score_given_counts_or_the_plain_mean() -> None:
@@ -339,7 +341,7 @@ def test_a_front_is_shown(compiled: dspy.Module) -> None:
         for member in result.front:
             assert f"{100 * dict(member.scores)['right']:.1f} %" in text
         assert text.count("best by the plain mean") <= 1
-    assert "scores in the search: right 0.0 % -> " in str(result)
+    assert re.search(r"scores in the search: right \d\.\d % -> ", str(result))
     assert "of that, short" in shown.getvalue()
     single = run(hand_weighted)
     assert "front" not in str(single)
@@ -365,14 +367,15 @@ def test_the_prompt_model_is_told_what_counts() -> None:
 
 def test_the_best_and_the_scores_of_the_trajectory_are_by_the_plain_mean() -> None:
     result = run(objective="pareto", max_metric_calls=900)
-    assert result.best_score == pytest.approx(sum(s for _, s in result.best_scores) / 2)
-    assert result.start_score == pytest.approx(sum(s for _, s in result.start_scores) / 2)
-    assert result.start_score == pytest.approx(0.5)
+    # Estimates, each cut off at 0 and 1.
+    assert result.best_score == pytest.approx(sum(s for _, s in result.best_scores) / 2, abs=0.02)
+    assert result.start_score == pytest.approx(sum(s for _, s in result.start_scores) / 2, abs=0.02)
+    assert result.start_score == pytest.approx(0.5, abs=0.02)
     exact = {k: k / 4 / 2 + (1 - k / 5) / 2 for k in range(5)}
-    finished = [p for p in result.trajectories["self"] if p.evaluations >= 36]
+    finished = [p for p in result.trajectories["self"] if p.evaluations >= 16]
     assert len(finished) > 2
     for prompt in finished:
-        assert prompt.score == pytest.approx(exact[words(prompt.text)], abs=0.1)
+        assert prompt.score == pytest.approx(exact[words(prompt.text)], abs=0.15)
 
 
 # --- storage ----------------------------------------------------------------------------------

@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 import dspy
 import pytest
-from fakes import slow_difference
+from fakes import TableRunner, slow_difference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpo_dspy.evaluation.race import BLOCKS, Race
-from gpo_dspy.evaluation.runner import Evaluation, Job, Outcome
+from gpo_dspy.evaluation.race import Race
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.program_state import ProgramState
 
 N = 40
+BLOCKS = (12, 36)
 EXAMPLES = [dspy.Example(number=i).with_inputs("number") for i in range(N)]
 POOL = [(7 * i) % N for i in range(N)]  # shuffled: 7 and 40 have no common factor
 INCUMBENT = ProgramState((("self", "incumbent"),))
 
 Scores = Mapping[str, Sequence[float]]
-
-
-@dataclass
-class TableRunner:
-    """Looks scores up in place of running programs; counts how often each was asked for."""
-
-    scores: Scores
-    asked: Counter[tuple[str, int]] = field(default_factory=Counter)
-
-    def run(self, jobs: Sequence[Job], keep: object) -> Iterator[tuple[int, Evaluation]]:
-        for position, job in enumerate(jobs):
-            text, index = job.program.signature.instructions, job.example.number
-            self.asked[text, index] += 1
-            yield position, Evaluation(self.scores[text][index], Outcome.SCORED)
 
 
 def _name(number: int) -> ProgramState:
@@ -55,7 +41,7 @@ def _race(
     runner = TableRunner(scores)
     student = dspy.Predict("number -> answer")
     board = Scoreboard(student, EXAMPLES, runner, limit)  # type: ignore[arg-type]
-    race = Race(board, INCUMBENT, POOL, blocks, reserve)
+    race = Race(board, INCUMBENT, POOL, fmean(scores["incumbent"]), blocks, reserve)
     candidates = [_name(i) for i in range(len(scores) - 1)]
     ranking = race.run(trials if trials is not None else dict.fromkeys(candidates, ()))
     return race, ranking, runner
@@ -103,10 +89,12 @@ def test_invariants(
         text = state.instruction("self")
         assert 0 <= standing.score <= 1
         assert standing.evaluations > 0
-        seen = trial if trial and standing.rounds == 1 else POOL[: standing.evaluations]
-        assert all((who, i) in runner.asked for who in (text, "incumbent") for i in seen)
-        known = [i for i in POOL if i in trial or i in seen]  # of the incumbent, at that time
-        expected = slow_difference(table[text], table["incumbent"], seen, known)
+        seen = [index for index in range(N) if (text, index) in runner.asked]
+        assert len(seen) == standing.evaluations
+        assert set(trial) <= set(seen)
+        assert all(("incumbent", index) in runner.asked for index in seen)
+        # All that was known of the incumbent at that time, too.
+        expected = slow_difference(table[text], table["incumbent"], seen, seen)
         assert standing.difference == pytest.approx(expected)
 
 
@@ -159,7 +147,7 @@ def test_results_known_already_cost_nothing() -> None:
     rows = [[0.5] * N, [0.9] * N]
     first, _, runner = _race(_table(*rows))
     paid = sum(runner.asked.values())
-    Race(first.board, INCUMBENT, POOL).run({_name(0): ()})
+    Race(first.board, INCUMBENT, POOL, 0.5, BLOCKS).run({_name(0): ()})
     assert sum(runner.asked.values()) == paid
 
 

@@ -162,7 +162,7 @@ def test_a_backend_that_went_away_is_waited_for_by_the_next_session(shop: Shop) 
 
 
 def test_a_limit_on_tokens_counts_those_of_earlier_sessions(shop: Shop) -> None:
-    limit: dict[str, Any] = {"max_metric_calls": None, "max_tokens": 30_000}
+    limit: dict[str, Any] = {"max_metric_calls": None, "max_tokens": 12_000}
     undisturbed = shop.run(storage=None, **limit)
     assert undisturbed.stop_reason is StopReason.TOKENS
     shop.run(callbacks=[Stopping(1)], **limit)
