@@ -24,6 +24,7 @@ from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from unittest import mock
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -31,6 +32,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import dspy
 
 from gpo_dspy import GPO, sandbox
+from gpo_dspy.sandbox import provider
 
 N_TRAIN, N_VAL, N_TEST = 40, 40, 150
 DEMOS = 3
@@ -58,6 +60,18 @@ class CountedMetric:
         return self._metric(example, prediction)
 
 
+class CountedReplies:
+    """The sandbox's replies, counting those of the prompt model."""
+
+    def __init__(self) -> None:
+        self.by_rewriter = 0
+        self._reply = provider.reply
+
+    def __call__(self, name: str, *request: Any) -> str:
+        self.by_rewriter += name == "rewriter"
+        return self._reply(name, *request)
+
+
 @dataclass(frozen=True)
 class Setting:
     """One run: who, on what, with how much."""
@@ -71,6 +85,8 @@ class Setting:
 @dataclass(frozen=True)
 class Outcome:
     """What came of it; scores in [0, 1], calls are metric calls.
+
+    ``prompt_model_calls`` are counted where they are answered, for all optimizers alike.
 
     An optimizer that raised leaves the user with the program they had: ``final`` is ``base``, and
     ``error`` says what happened.
@@ -210,12 +226,14 @@ def run(setting: Setting) -> Outcome:
     train, val = examples[:N_TRAIN], examples[N_TRAIN : N_TRAIN + N_VAL]
     test = examples[N_TRAIN + N_VAL :]
     metric = CountedMetric(feedback=setting.optimizer.startswith(READS_FEEDBACK))
+    asked = CountedReplies()
     program = sandbox.program_for(setting.task)
     compile_ = (OPTIMIZERS | ABLATIONS)[setting.optimizer]
     lm = sandbox.solver(cache=False)
     began = time.perf_counter()
     with (
         dspy.context(lm=lm),
+        mock.patch("gpo_dspy.sandbox.provider.reply", asked),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
     ):
@@ -227,10 +245,8 @@ def run(setting: Setting) -> Outcome:
         seconds = time.perf_counter() - began
         final = held_out(compiled, test)
         base = start_score(setting.task, setting.seed)
-    result = getattr(compiled, "detailed_results", None)
-    asked = getattr(getattr(result, "prompt_usage", None), "lm_calls", 0)
     return Outcome(**asdict(setting), calls=metric.calls, base=base, final=final,
-                   prompt_model_calls=asked, seconds=seconds, error=error)  # fmt: skip
+                   prompt_model_calls=asked.by_rewriter, seconds=seconds, error=error)  # fmt: skip
 
 
 def held_out(program: Any, test: list[dspy.Example]) -> float:

@@ -23,9 +23,9 @@ def write_table(rows: Sequence[Row], path: Path) -> str:
 
 def _table(rows: Sequence[Row], mine_is: str) -> str:
     lines = [
-        f"| budget | optimizer | metric calls used | start | held-out score | {mine_is} minus it, "
-        f"95 % interval | tasks where {mine_is} is above / below |",
-        "|---:|---|---:|---:|---:|---:|---:|",
+        f"| budget | optimizer | metric calls used | prompt model calls | start | held-out score "
+        f"| {mine_is} minus it, 95 % interval | tasks where {mine_is} is above / below |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     for budget in sorted({row["budget"] for row in rows}):
         here = [row for row in rows if row["budget"] == budget]
@@ -34,6 +34,7 @@ def _table(rows: Sequence[Row], mine_is: str) -> str:
             mine = [row for row in here if row["optimizer"] == name]
             lines.append(
                 f"| {budget:,} | {name} | {fmean(r['calls'] for r in mine):,.0f} "
+                f"| {fmean(r['prompt_model_calls'] for r in mine):,.0f} "
                 f"| {100 * fmean(r['base'] for r in mine):.1f} "
                 f"| {100 * fmean(r['final'] for r in mine):.1f} "
                 f"| {_difference(mine, reference)} | {_tasks(mine, reference)} |"
@@ -45,6 +46,8 @@ def _difference(rows: Iterable[Row], reference: Mapping[tuple[str, int], float])
     differences = _differences(rows, reference)
     if not any(differences):
         return ""
+    if len(differences) == 1:
+        return f"{100 * differences[0]:+.1f}"
     mean, half = _interval(differences)
     return f"{100 * mean:+.1f} [{100 * (mean - half):+.1f}, {100 * (mean + half):+.1f}]"
 

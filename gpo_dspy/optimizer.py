@@ -89,9 +89,9 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             "pareto" draws weights for each step and keeps every program that none other beats in
             all scores, as ``detailed_results.front``; the best of all and the final claim are by
             the plain mean.
-        evaluation: "race" scores candidates on growing blocks of training and validation
-            examples and drops the weaker half each time; "full" scores every candidate on the
-            whole validation set.
+        evaluation: "race" tries candidates on failures they were written to mend and lets the
+            best meet the current prompt on training and validation examples; "full" scores every
+            candidate on the whole validation set.
         acceptance: "improvement" moves on when a candidate beats the current prompt; "best_new"
             always moves to the best candidate that was not current before (the paper's rule).
         holdout: Whether validation examples are kept from the search for the final claim, where
