@@ -61,9 +61,10 @@ class GPOResult:
         best_demos: The demos of the best program, (predictor name, demos) pairs; a predictor that
             is not there has the student's own.
         returned_demos: Those of the returned program.
-        start_score: Score in [0, 1] of ``start`` on the search's examples.
-        best_score: Score in [0, 1] of ``best`` on the search's examples; the best of many noisy
-            scores, so too high: quote ``claim`` instead.
+        start_score: Score in [0, 1] of ``start`` on the search's examples, estimated from those
+            that each program was scored on, so that the two compare.
+        best_score: The same of ``best``; the best of many noisy scores, so too high: quote
+            ``claim`` instead.
         claim: Scores on examples the search never saw; None if there were none.
         stop_reason: Why the run ended, and the remedy.
         plan: What was planned.
@@ -76,8 +77,7 @@ class GPOResult:
         seconds: Wall time.
         records: Every step.
         trajectories: Every scored prompt by predictor, in order of age.
-        start_scores: Mean of each named score of ``start`` on the search's examples, where the
-            metric gives several.
+        start_scores: The same of each named score of ``start``, where the metric gives several.
         best_scores: The same of ``best``.
         front: With ``objective="pareto"`` the programs that no other beats in all scores, the best
             in the first score first; ``front[0].program(student)`` makes one.

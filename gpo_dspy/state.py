@@ -18,8 +18,9 @@ class ScoredPrompt:
 
     Attributes:
         text: The instruction.
-        score: Mean metric value in [0, 1]; for a candidate that left the race early, what its
-            examples let expect (see :func:`gpo_dspy.evaluation.race.race`).
+        score: Mean metric value in [0, 1] as its examples let expect it: of a candidate see
+            :class:`gpo_dspy.evaluation.race.Standing`, of what was accepted
+            :meth:`gpo_dspy.evaluation.pool.Pool.estimates`.
         evaluations: Number of examples behind ``score``.
         step: Step that wrote it; 0 is the student's own instruction.
         origin: Where it was found, if it comes from the memory of earlier runs.
@@ -142,7 +143,8 @@ class StepRecord:
         retrieved: The update direction: the prompts shown, in ascending order of score.
         candidates: The changes with their results.
         accepted: Index of the candidate that was accepted, or None.
-        score: Score in [0, 1] of the best program after the step.
+        score: Score in [0, 1] of the best program after the step, estimated from what all
+            accepted programs were scored on.
         metric_calls: Metric calls of the run so far.
     """
 
@@ -186,7 +188,7 @@ class RunState:
     Attributes:
         current: The program that the next step starts from: its parent.
         best: The best program so far.
-        best_score: Score in [0, 1] of ``best`` on the examples it was scored on.
+        best_score: Score in [0, 1] of ``best``, estimated as in the last record.
         accepted: Every program that was accepted, in order; the first is the student's own.
         calls_at_start: Metric calls made before the first step.
         records: What the steps so far did.

@@ -53,9 +53,8 @@ def adjusted_means(
             values[row, examples[index]] = given
     counts = seen.sum(axis=1)  # [programs]
     belief = caution * np.clip(1.0 - counts / pool, 0.0, 1.0)  # [programs]
-    off_average = np.eye(len(scores)) - 1.0 / len(
-        scores
-    )  # effects to their distances from the mean
+    # Takes effects to their distances from the mean.
+    off_average = np.eye(len(scores)) - 1.0 / len(scores)
     shrinking = off_average.T @ (belief[:, None] * off_average)  # [programs, programs]
     # Eliminating the examples' effects leaves one equation per program (Schur complement).
     share = seen / seen.sum(axis=0)  # [programs, examples]; each example was seen by one at least
