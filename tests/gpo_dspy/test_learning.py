@@ -25,8 +25,9 @@ from gpo_dspy.trajectory import Trajectory
 #   in the paper's style, 8 prompts shown, 1,000 calls (128 pairs): true scores 74.9; shuffled
 #   -8.0 (1.9), hidden -4.3 (1.9), failures hidden -13.8 (1.9)
 #
-# What failures and earlier prompts are worth in a race is in benchmarks/results/ablations.md. A test
-# can wait for 16 pairs at most, with a standard error of 5 points: hidden scores do hurt,
+# What failures and earlier prompts are worth in a race is in benchmarks/results/ablations.md.
+#
+# A test can wait for 16 pairs at most, with a standard error of 5 points: hidden scores do hurt,
 # but too little for that, so no test claims it.
 
 true = Relevance(k=8)
