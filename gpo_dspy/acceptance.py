@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from gpo_dspy.evaluation.race import SHARED_BLOCK, Standing
+from gpo_dspy.evaluation.race import Standing
 from gpo_dspy.program_state import ProgramState
 
 Acceptance = Literal["improvement", "best_new"]
@@ -15,22 +15,20 @@ STEP_PENALTY = 0.05
 
 
 def choose(
-    acceptance: Acceptance, standings: Mapping[ProgramState, Standing], pool: int
+    acceptance: Acceptance, standings: Mapping[ProgramState, Standing]
 ) -> ProgramState | None:
     """Return the candidate that becomes current, or None to stay.
 
     Args:
-        acceptance: "improvement" wants a better mean than the current program's on shared
-            examples; "best_new" (the paper's) takes the best candidate even if it is worse.
+        acceptance: "improvement" wants a race to its end and a difference above 0; "best_new" (the
+            paper's) takes the best candidate even if it is worse.
         standings: The candidates that were scored, the best first; for "best_new" without those
             that were current before.
-        pool: Number of examples that the search may use.
     """
     if acceptance == "best_new":
         return max(standings, key=lambda s: standings[s].difference, default=None)
-    enough = min(SHARED_BLOCK, pool)
     best = next(iter(standings), None)
-    if best is None or standings[best].difference <= 0 or standings[best].evaluations < enough:
+    if best is None or standings[best].difference <= 0 or not standings[best].complete:
         return None
     return best
 

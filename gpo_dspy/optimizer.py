@@ -59,7 +59,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         max_seconds: Limit in seconds of wall time, likewise.
         epochs: Ends the run after so many passes over the training set in batches of
             ``batch_size``, one batch a step.
-        candidates_per_step: Rewrites a step.
+        candidates_per_step: Rewrites a step. More keep more threads busy, and learn less from each
+            metric call.
         direction: Which 8 earlier prompts are shown: "relevance", "recency", "importance",
             "relevance_and_score", "none", or a ``Direction`` such as ``Relevance(k=5)``.
         schedule: Words a rewrite may change: "cosine", "linear" (both from 50 to 25 words),
@@ -68,7 +69,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         rewrite: "generate" writes a prompt anew, "edit" revises the current one.
         on_excess: A rewrite over the word budget is sent back once; still over, it is clipped
             ("clip") or dropped ("drop"). "accept" takes every length, as the paper does.
-        failures: Failures of the current prompt shown with each request; 0 shows none.
+        failures: Failures of the current prompt shown with each request, of which the first three
+            are tried again with the rewrite; 0 shows none, and rewrites begin on shared examples.
         language: Language of the rewrites, by English name ("German") or ISO 639-1 code ("de");
             default: that of each predictor's own instruction. A rewrite that is clearly in another
             one is refused.

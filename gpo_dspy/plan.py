@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal
 
 from gpo_dspy.data import Data
@@ -104,10 +105,13 @@ def make_plan(
     reserve = 2 * len(data.holdout)
     least = start_cost + candidates * first + reserve
     if max_metric_calls < least:
+        # More calls may keep more examples for the claim.
+        enough = max(least, ceil((least - reserve) / (1 - HOLDOUT_BUDGET))) if reserve else least
         raise ValueError(
             f"max_metric_calls={max_metric_calls} does not pay for one step: {start_cost} examples "
             f"for the start prompt, {first} for each of {candidates} candidates, and {reserve} "
-            f"calls for the final claim, {least} in all. Raise it, or lower candidates_per_step."
+            f"calls for the final claim, {least} in all. Raise it to {enough}, or lower "
+            "candidates_per_step."
         )
     steps = max((max_metric_calls - reserve - start_cost) // step_cost, 1)
     return Plan(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from itertools import zip_longest
 
@@ -12,13 +12,12 @@ import dspy
 
 from gpo_dspy.acceptance import choose, next_parent
 from gpo_dspy.asking import Asking
-from gpo_dspy.budget import Meter
+from gpo_dspy.budget import BudgetSpent, Meter
 from gpo_dspy.data import Data
 from gpo_dspy.demo_search import DEMO_BLOCKS, DemoSearch
 from gpo_dspy.evaluation.pool import Pool
 from gpo_dspy.evaluation.race import (
     SHARED_BLOCK,
-    TRIAL_FAILURES,
     Race,
     Standing,
 )
@@ -207,9 +206,8 @@ class Search:
         self, state: RunState, candidates: Sequence[Candidate]
     ) -> dict[ProgramState, Standing]:
         """Score the usable candidates against the current program, the best standing first."""
-        raced = self.settings.evaluation == "race"
-        shown = TRIAL_FAILURES if raced else 0
-        rivals = {c.of(state.current): c.failures_shown[:shown] for c in candidates if c.usable}
+        raced, trial = self.settings.evaluation == "race", self.settings.trial
+        rivals = {c.of(state.current): c.failures_shown[:trial] for c in candidates if c.usable}
         blocks = self.blocks if any(rivals.values()) or not raced else DEMO_BLOCKS
         rng = random.Random(f"{self.settings.seed}/{state.step + 1}/race")
         pool = self.pool.for_race(state.current, rivals, rng)
@@ -237,14 +235,12 @@ class Search:
                 for rewrite in c.rewrites
                 if rewrite.predictor == name and rewrite.fate.usable
             )
-        pool = self.pool.common(state.current, *standings)
-        winner = choose(self.settings.acceptance, standings, len(pool))
-        accepted = state.accepted
-        if winner:
-            accepted = (*accepted, winner)
-            self.pool.explore(winner)
+        winner = choose(self.settings.acceptance, standings)
+        accepted = (*state.accepted, winner) if winner else state.accepted
+        with suppress(BudgetSpent):  # what the race found is paid for; the next call ends the run
+            self.pool.explore(winner) if winner else self.pool.seek_more(state.current)
         means = self.pool.estimates(accepted)
-        for program in (state.current, *([winner] if winner else ())):
+        for program in means:
             self._rescore(program, means[program], step)
         best = max(accepted, key=lambda program: means[program])
         record = StepRecord(
@@ -307,7 +303,7 @@ class Search:
         new = [name for name in predictors if name not in rewritten]
         failed = failures_through(self.pool.results(state.current), new)
         rng = random.Random(f"{self.settings.seed}/{state.step + 1}/memory")
-        trial = tuple(rng.sample(failed, min(TRIAL_FAILURES, len(failed))))
+        trial = tuple(rng.sample(failed, min(self.settings.trial, len(failed))))
         found = [
             [
                 Rewrite(

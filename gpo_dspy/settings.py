@@ -7,7 +7,7 @@ from typing import Literal
 
 from gpo_dspy.acceptance import Acceptance
 from gpo_dspy.direction import Direction
-from gpo_dspy.evaluation.race import FIRST_BLOCK, SHARED_BLOCK
+from gpo_dspy.evaluation.race import FIRST_BLOCK, SHARED_BLOCK, TRIAL_FAILURES
 from gpo_dspy.objective import Objective
 from gpo_dspy.plan import EvaluationMode
 from gpo_dspy.schedule import Schedule
@@ -36,6 +36,11 @@ class Settings:
     language: str | None = None
     allow_examples: bool = False
     objective: Objective = Objective()  # noqa: RUF009 - frozen
+
+    @property
+    def trial(self) -> int:
+        """Failures that a candidate is tried on before it meets shared examples."""
+        return min(self.failures, TRIAL_FAILURES) if self.evaluation == "race" else 0
 
     @property
     def blocks(self) -> tuple[int, ...] | None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from gpo_dspy.evaluation.adjusted import adjusted_means
 from gpo_dspy.evaluation.metric import NamedScores
-from gpo_dspy.evaluation.race import CAUTION, FIRST_BLOCK, SHARED_BLOCK
+from gpo_dspy.evaluation.race import CAUTION, FIRST_BLOCK, SHARED_BLOCK, TRIAL_FAILURES
 from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.strata import right, wrong
@@ -57,7 +57,7 @@ class Pool:
 
     def results(self, program: ProgramState) -> dict[int, Evaluation]:
         """Return what is known of a program, in the order of the pool."""
-        return self._on_pool(self._board.results(program))
+        return self._of(program, self._board.results(program))
 
     def mean(self, program: ProgramState) -> float:
         """Return the mean score of a program on the examples it was scored on; 0 if on none."""
@@ -86,7 +86,7 @@ class Pool:
         wanted, names = list(programs), self._board.names
         if not names:
             return dict.fromkeys(wanted, ())
-        known = {p: self._on_pool(self._board.named_scores(p)) for p in wanted}
+        known = {p: self._of(p, self._board.named_scores(p)) for p in wanted}
         scored = {program: scores for program, scores in known.items() if scores}
         means = adjusted_means(scored, len(self), caution=0.0)
         return {p: tuple(zip(names, means.get(p, ()), strict=False)) for p in wanted}
@@ -101,7 +101,7 @@ class Pool:
 
         Args:
             incumbent: The program that the others must beat.
-            rivals: The others. No example is a demo of any.
+            rivals: The others; what is a demo of one of them is left out.
             random_state: Draws.
         """
         common = self.common(incumbent, *rivals)
@@ -119,10 +119,9 @@ class Pool:
         """
         scored = {}
         for state in self._board.states:
-            known, common = self._board.named_scores(state), self.common(state)
-            on_pool = {index: known[index] for index in common if index in known}
-            if len(on_pool) >= max(min(SHARED_BLOCK, len(common)), 1):
-                scored[state] = on_pool
+            known = self._of(state, self._board.named_scores(state))
+            if len(known) >= max(min(SHARED_BLOCK, len(self.common(state))), 1):
+                scored[state] = known
         means = adjusted_means(scored, len(self))
         members = (
             FrontMember(
@@ -148,6 +147,14 @@ class Pool:
         self._score_new(program, NEW_EXAMPLES)
         self.seek_failures(program)
 
+    def seek_more(self, program: ProgramState) -> None:
+        """Score a program on examples new to it, if it has fewer failures than a trial takes.
+
+        A step that came to nothing may have tried to mend what cannot be mended.
+        """
+        if len(wrong(self.results(program))) < TRIAL_FAILURES:
+            self._score_new(program, NEW_EXAMPLES)
+
     def seek_failures(self, program: ProgramState) -> None:
         """Score a program on more examples until one fails, as long as a step can follow."""
         count = FIRST_BLOCK
@@ -155,14 +162,14 @@ class Pool:
             count *= 2  # few rounds, each as wide as what was in vain
 
     def _score_new(self, program: ProgramState, count: int) -> bool:
-        """Score a program on the first examples that are new to it, if there are and if paid."""
+        """Score a program on up to ``count`` examples new to it; tell whether there were any."""
         known = self._board.results(program)
-        new = [index for index in self.common(program) if index not in known][:count]
         left = self._board.remaining - self._plan.reserve - self._plan.first_round
-        if not new or left < len(new):
-            return False
+        new = [index for index in self.common(program) if index not in known]
+        new = new[: max(min(count, left), 0)]
         self._board.evaluate((program, index) for index in new)
-        return True
+        return bool(new)
 
-    def _on_pool(self, known: Mapping[int, T]) -> dict[int, T]:
-        return {index: known[index] for index in self.indices if index in known}
+    def _of(self, program: ProgramState, known: Mapping[int, T]) -> dict[int, T]:
+        """Return what counts of a program: nothing that it has as a demo."""
+        return {index: known[index] for index in self.common(program) if index in known}

@@ -46,17 +46,19 @@ class Standing:
     Attributes:
         difference: Estimated difference of the mean scores, candidate minus incumbent, from all
             examples that the race showed it; it decides the race.
-        score: The incumbent's mean score plus the difference, in [0, 1]; the difference of a
-            candidate that left early is shrunk, for it rests on few examples. Of several named
-            scores it has the objective's own weights, and so compares with that of other steps.
+        score: The incumbent's level plus the difference, in [0, 1]; the difference of a candidate
+            that left early is shrunk, for it rests on few examples. Of several named scores it has
+            the objective's own weights, and so compares with that of other steps.
         evaluations: Examples that the race showed it.
         rounds: Rounds it took part in.
+        complete: Whether it was scored on all examples of the last block.
     """
 
     difference: float
     score: float
     evaluations: int
     rounds: int
+    complete: bool
 
 
 @dataclass(slots=True)
@@ -67,7 +69,7 @@ class Race:
         board: Makes the metric calls.
         incumbent: The current program.
         pool: Example indices; a shared block of ``n`` is the first ``n`` of them.
-        level: Mean score of the incumbent, in [0, 1].
+        level: Estimated mean score of the incumbent in [0, 1], by the objective's own weights.
         blocks: Shared examples seen by the end of each round, ascending.
         reserve: Metric calls that must be left afterwards.
         standings: How each candidate stood when it was last scored.
@@ -135,13 +137,13 @@ class Race:
 
     def _standing(self, state: ProgramState, indices: Sequence[int], rounds: int) -> Standing:
         """Compare a candidate with the incumbent on examples that both have seen."""
-        finished = len(indices) >= min(self.blocks[-1], len(self.pool))
-        trust = 1.0 if finished else len(indices) / (len(indices) + CAUTION)
+        complete = set(self.pool[: self.blocks[-1]]) <= set(indices)
+        trust = 1.0 if complete else len(indices) / (len(indices) + CAUTION)
         difference = self._difference(state, indices)
         with self.board.own_weights():
             gain = trust * self._difference(state, indices)
         score = min(max(self.level + gain, 0.0), 1.0)
-        return Standing(difference, score, len(indices), rounds)
+        return Standing(difference, score, len(indices), rounds, complete)
 
     def _difference(self, state: ProgramState, indices: Sequence[int]) -> float:
         return stratified_difference(self.board.results(state), self._known(), indices)

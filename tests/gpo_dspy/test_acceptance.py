@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpo_dspy.acceptance import STEP_PENALTY, choose, next_parent
-from gpo_dspy.evaluation.race import SHARED_BLOCK, Standing
+from gpo_dspy.evaluation.race import Standing
 from gpo_dspy.plan import Plan
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.state import Candidate, Fate, Rewrite, RunState, StepRecord, StopReason
@@ -20,39 +20,37 @@ def _program(text: str) -> ProgramState:
 
 
 START = _program("start")
-ENOUGH = SHARED_BLOCK
 
 
-def _standings(*found: tuple[float, float, int]) -> dict[ProgramState, Standing]:
+def _standings(*found: tuple[float, float, bool]) -> dict[ProgramState, Standing]:
     return {
-        _program(f"candidate {i}"): Standing(difference, score, evaluations, 1)
-        for i, (difference, score, evaluations) in enumerate(found)
+        _program(f"candidate {i}"): Standing(difference, score, 12, 1, complete)
+        for i, (difference, score, complete) in enumerate(found)
     }
 
 
 @pytest.mark.parametrize(
-    ("found", "pool", "chosen"),
+    ("found", "chosen"),
     [
-        ([], 40, None),
-        ([(0.1, 0.6, ENOUGH), (0.3, 0.8, 4)], 40, 0),
-        ([(0.0, 0.5, ENOUGH)], 40, None),
-        ([(-0.1, 0.4, ENOUGH)], 40, None),
-        ([(0.5, 0.9, ENOUGH - 1)], 40, None),
-        ([(0.5, 0.9, 5)], 5, 0),
+        ([], None),
+        ([(0.1, 0.6, True), (0.3, 0.8, False)], 0),
+        ([(0.0, 0.5, True)], None),
+        ([(-0.1, 0.4, True)], None),
+        ([(0.5, 0.9, False)], None),
     ],
 )
-def test_an_improvement_is_one_on_enough_shared_examples(
-    found: list[tuple[float, float, int]], pool: int, chosen: int | None
+def test_an_improvement_is_one_after_a_whole_race(
+    found: list[tuple[float, float, bool]], chosen: int | None
 ) -> None:
     standings = _standings(*found)
     expected = None if chosen is None else list(standings)[chosen]
-    assert choose("improvement", standings, pool) == expected
+    assert choose("improvement", standings) == expected
 
 
 def test_the_papers_rule_takes_the_best_even_if_it_is_worse() -> None:
-    standings = _standings((-0.3, 0.2, 8), (-0.1, 0.4, 8), (-0.1, 0.4, 8))
-    assert choose("best_new", standings, 8) == list(standings)[1]
-    assert choose("best_new", {}, 8) is None
+    standings = _standings((-0.3, 0.2, True), (-0.1, 0.4, True), (-0.1, 0.4, True))
+    assert choose("best_new", standings) == list(standings)[1]
+    assert choose("best_new", {}) is None
 
 
 # --- stopping ------------------------------------------------------------------------------------

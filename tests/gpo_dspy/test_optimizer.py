@@ -32,9 +32,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpo_dspy import BackendUnavailable, Callback, GPOResult, StopReason
+from gpo_dspy.budget import BudgetSpent
+from gpo_dspy.evaluation.pool import Pool
 from gpo_dspy.ledger import Usage
 from gpo_dspy.plan import AUTO_METRIC_CALLS, Plan, auto_metric_calls
 from gpo_dspy.program import instructions_of
+from gpo_dspy.program_state import ProgramState
 from gpo_dspy.state import Fate, RunState
 
 QA = "question -> answer"
@@ -403,6 +406,37 @@ def test_the_least_budget_pays_for_a_step(evaluation: str, candidates: int) -> N
     result = _compile(dspy.Predict(QA), max_metric_calls=least, **arguments).detailed_results
     assert len(result.records) >= 1
     assert any(candidate.score is not None for candidate in result.records[0].candidates)
+
+
+def test_a_limit_met_after_a_race_does_not_lose_the_winner(monkeypatch: pytest.MonkeyPatch) -> None:
+    explored = []
+
+    def explore(pool: Pool, program: ProgramState) -> None:
+        explored.append(program)
+        raise BudgetSpent(StopReason.TOKENS)
+
+    monkeypatch.setattr(Pool, "explore", explore)
+    result = _compile(dspy.Predict(QA), max_metric_calls=400, holdout=False).detailed_results
+    accepted = [r for r in result.records if r.accepted is not None]
+    assert len(explored) == len(accepted) >= 1
+    assert result.best in [program.instructions for program in explored]
+
+
+def test_the_trajectory_keeps_pace_with_what_is_known() -> None:
+    states = []
+
+    class Listener(Callback):
+        def on_step(self, state: RunState) -> None:
+            states.append(state)
+
+    compiled = _compile(
+        dspy.Predict(QA), trainset=toy_examples(60), max_metric_calls=400, callbacks=[Listener()]
+    )
+    prompts = {p.text: p for p in compiled.detailed_results.trajectories["self"]}
+    scores = [prompts[program.instruction("self")].score for program in states[-1].accepted]
+    assert len(scores) > 2
+    assert scores == sorted(scores), "in the toy task each accepted prompt is a better one"
+    assert prompts[states[-1].best.instruction("self")].score == max(scores)
 
 
 def test_without_a_budget_it_is_light() -> None:

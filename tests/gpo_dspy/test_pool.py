@@ -119,8 +119,7 @@ def test_an_accepted_program_meets_new_examples_if_a_step_can_follow(
     board.evaluate((NEW, i) for i in known)
     pool.explore(NEW)
     new = list(set(pool.results(NEW)) - known)
-    count = min(NEW_EXAMPLES, N - len(known))
-    assert len(new) == (count if money >= count + PLAN.first_round else 0)
+    assert len(new) == max(min(NEW_EXAMPLES, N - len(known), money - PLAN.first_round), 0)
     in_order = [i for i in pool.indices if i not in known]
     assert set(new) == set(in_order[: len(new)])
 
@@ -132,6 +131,27 @@ def test_failures_are_sought_in_few_rounds(wrong_at: int, expected: int) -> None
     pool.explore(NEW)
     assert len(pool.results(NEW)) == expected, "6, then 4, 8, 16 more until one fails"
     assert fmean(r.score for r in pool.results(NEW).values()) < 1.0
+
+
+def test_what_is_left_of_the_money_seeks_failures_too() -> None:
+    pool, board = _pool(6 + 4 + 5 + PLAN.first_round, new=[1.0] * N)
+    pool.explore(NEW)
+    assert board.remaining == PLAN.first_round
+
+
+@pytest.mark.parametrize(("failures", "new"), [(2, NEW_EXAMPLES), (3, 0)])
+def test_more_is_scored_where_a_trial_lacks_failures(failures: int, new: int) -> None:
+    pool, board = _pool(new=_binary(set(range(failures, N))))
+    board.evaluate((NEW, i) for i in range(12))
+    pool.seek_more(NEW)
+    assert len(pool.results(NEW)) == 12 + new
+
+
+def test_a_program_is_not_known_by_its_demos() -> None:
+    pool, board = _pool(old=[0.0] * N)
+    taught = OLD.with_demos((("self", (Demo(3, "{}"), Demo(5, "{}"))),))
+    board.evaluate((program, i) for program in (OLD, taught) for i in range(8))
+    assert set(pool.results(OLD)) - set(pool.results(taught)) == {3, 5}
 
 
 def test_a_program_without_failures_is_scored_on_everything() -> None:

@@ -92,6 +92,7 @@ def test_invariants(
         seen = [index for index in range(N) if (text, index) in runner.asked]
         assert len(seen) == standing.evaluations
         assert set(trial) <= set(seen)
+        assert standing.complete is (set(POOL[: blocks[-1]]) <= set(seen))
         assert all(("incumbent", index) in runner.asked for index in seen)
         # All that was known of the incumbent at that time, too.
         expected = slow_difference(table[text], table["incumbent"], seen, seen)
