@@ -238,7 +238,10 @@ class Search:
         winner = choose(self.settings.acceptance, standings)
         accepted = (*state.accepted, winner) if winner else state.accepted
         with suppress(BudgetSpent):  # what the race found is paid for; the next call ends the run
-            self.pool.explore(winner) if winner else self.pool.seek_more(state.current)
+            if winner:
+                self.pool.explore(winner)
+            else:
+                self.pool.seek_more(state.current)
         means = self.pool.estimates(accepted)
         for program in means:
             self._rescore(program, means[program], step)
