@@ -7,7 +7,7 @@ import dspy
 from gpo_dspy.data import Data
 from gpo_dspy.demos import DemoSource
 from gpo_dspy.evaluation.pool import Pool
-from gpo_dspy.evaluation.race import FIRST_BLOCK, SHARED_BLOCK
+from gpo_dspy.evaluation.race import FIRST_BLOCK
 from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.strata import right, wrong
@@ -20,9 +20,6 @@ DEMO_EVERY = 8
 
 DEMO_SETS = 3
 """Demo sets that are raced against the current one."""
-
-DEMO_BLOCKS = (FIRST_BLOCK, SHARED_BLOCK)
-"""Shared examples of a race of demo sets."""
 
 BOOTSTRAP_CALLS = 12
 """Further metric calls on training examples for demos, at most, each time they are drawn."""

@@ -7,11 +7,7 @@ from math import ceil
 from typing import Literal
 
 from gpo_dspy.data import Data
-from gpo_dspy.evaluation.race import (
-    FIRST_BLOCK,
-    SHARED_BLOCK,
-    TRIAL_FAILURES,
-)
+from gpo_dspy.evaluation.race import FIRST_BLOCK, SHARED_BLOCK
 
 EvaluationMode = Literal["race", "full"]
 Auto = Literal["light", "medium", "heavy"]
@@ -79,7 +75,7 @@ def make_plan(
     max_steps: int | None,
     candidates: int,
     evaluation: EvaluationMode,
-    failures: int,
+    trial: int,
 ) -> Plan:
     """Lay out a run.
 
@@ -89,14 +85,14 @@ def make_plan(
         max_steps: Steps at most, or None.
         candidates: Rewrites a step.
         evaluation: How candidates are scored.
-        failures: Failures shown with each request.
+        trial: Failures that a candidate is tried on first; 0 if it begins on shared examples.
 
     Raises:
         ValueError: The metric calls do not pay for one step and the final claim.
     """
     if evaluation == "race":
         pool = len(data.train) + len(data.validation)
-        first = min(failures, TRIAL_FAILURES, pool) if failures else min(FIRST_BLOCK, pool)
+        first = min(trial or FIRST_BLOCK, pool)
         start_cost = min(SHARED_BLOCK, pool)
         step_cost = candidates * first + start_cost // 2  # every other step ends with the trials
     else:

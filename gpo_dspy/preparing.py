@@ -92,6 +92,6 @@ def data_and_plan(
         max_steps=max_steps,
         candidates=settings.candidates_per_step,
         evaluation=settings.evaluation,
-        failures=settings.failures,
+        trial=settings.trial,
     )
     return data, plan

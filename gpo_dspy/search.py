@@ -14,13 +14,9 @@ from gpo_dspy.acceptance import choose, next_parent
 from gpo_dspy.asking import Asking
 from gpo_dspy.budget import BudgetSpent, Meter
 from gpo_dspy.data import Data
-from gpo_dspy.demo_search import DEMO_BLOCKS, DemoSearch
+from gpo_dspy.demo_search import DemoSearch
 from gpo_dspy.evaluation.pool import Pool
-from gpo_dspy.evaluation.race import (
-    SHARED_BLOCK,
-    Race,
-    Standing,
-)
+from gpo_dspy.evaluation.race import FIRST_BLOCK, SHARED_BLOCK, Race, Standing
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.strata import stratified_difference
 from gpo_dspy.evaluation.verify import verify_first, verify_rewrites
@@ -112,7 +108,6 @@ class Search:
         with_demos = settings.max_bootstrapped_demos or settings.max_labeled_demos
         self.pool = Pool(board, indices, data.copies() if with_demos else {}, plan)
         self.demos = DemoSearch(student, data, board, self.pool, plan, settings)
-        self.blocks = settings.blocks or (len(self.pool),)
 
     def start(self) -> RunState:
         """Score the student's own instructions and begin the trajectories with them.
@@ -206,9 +201,13 @@ class Search:
         self, state: RunState, candidates: Sequence[Candidate]
     ) -> dict[ProgramState, Standing]:
         """Score the usable candidates against the current program, the best standing first."""
-        raced, trial = self.settings.evaluation == "race", self.settings.trial
+        trial = self.settings.trial
         rivals = {c.of(state.current): c.failures_shown[:trial] for c in candidates if c.usable}
-        blocks = self.blocks if any(rivals.values()) or not raced else DEMO_BLOCKS
+        blocks: tuple[int, ...] = (FIRST_BLOCK, SHARED_BLOCK)
+        if self.settings.evaluation == "full":
+            blocks = (len(self.pool),)
+        elif any(rivals.values()):  # the trial stands in for the first block
+            blocks = (SHARED_BLOCK,)
         rng = random.Random(f"{self.settings.seed}/{state.step + 1}/race")
         pool = self.pool.for_race(state.current, rivals, rng)
         level = self._level(state)

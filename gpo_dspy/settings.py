@@ -7,7 +7,7 @@ from typing import Literal
 
 from gpo_dspy.acceptance import Acceptance
 from gpo_dspy.direction import Direction
-from gpo_dspy.evaluation.race import FIRST_BLOCK, SHARED_BLOCK, TRIAL_FAILURES
+from gpo_dspy.evaluation.race import TRIAL_FAILURES
 from gpo_dspy.objective import Objective
 from gpo_dspy.plan import EvaluationMode
 from gpo_dspy.schedule import Schedule
@@ -41,10 +41,3 @@ class Settings:
     def trial(self) -> int:
         """Failures that a candidate is tried on before it meets shared examples."""
         return min(self.failures, TRIAL_FAILURES) if self.evaluation == "race" else 0
-
-    @property
-    def blocks(self) -> tuple[int, ...] | None:
-        """The shared blocks of a race; None if every candidate sees the whole pool."""
-        if self.evaluation == "full":
-            return None
-        return (SHARED_BLOCK,) if self.failures else (FIRST_BLOCK, SHARED_BLOCK)

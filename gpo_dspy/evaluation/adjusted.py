@@ -57,12 +57,14 @@ def adjusted_means(
     off_average = np.eye(len(scores)) - 1.0 / len(scores)
     shrinking = off_average.T @ (belief[:, None] * off_average)  # [programs, programs]
     # Eliminating the examples' effects leaves one equation per program (Schur complement).
-    share = seen / seen.sum(axis=0)  # [programs, examples]; each example was seen by one at least
+    programs = seen.sum(axis=0)  # [examples]; each was seen by one program at least
+    totals = values.sum(axis=0)  # [examples, objectives]
+    share = seen / programs  # [programs, examples]
     normal = np.diag(counts) + shrinking - share @ seen.T  # [programs, programs]
-    sums = values.sum(axis=1) - share @ values.sum(axis=0)  # [programs, objectives]
+    sums = values.sum(axis=1) - share @ totals  # [programs, objectives]
     # Of least norm: a constant may go from all programs to all examples.
     of_programs = np.linalg.lstsq(normal, sums, rcond=None)[0]
-    of_examples = (values.sum(axis=0) - seen.T @ of_programs) / seen.sum(axis=0)[:, None]
+    of_examples = (totals - seen.T @ of_programs) / programs[:, None]
     means = of_programs + of_examples.mean(axis=0)
     rounded = np.clip(means, 0.0, 1.0).round(DIGITS).tolist()
     return {key: tuple(row) for key, row in zip(scores, rounded, strict=True)}

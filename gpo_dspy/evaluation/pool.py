@@ -77,8 +77,7 @@ class Pool:
         """
         wanted = list(programs)
         known = {p: {i: (e.score,) for i, e in self.results(p).items()} for p in wanted}
-        scored = {program: scores for program, scores in known.items() if scores}
-        means = adjusted_means(scored, len(self), caution)
+        means = self._adjusted(known, caution)
         return {program: means.get(program, (0.0,))[0] for program in wanted}
 
     def named_estimates(self, programs: Iterable[ProgramState]) -> dict[ProgramState, NamedScores]:
@@ -87,8 +86,7 @@ class Pool:
         if not names:
             return dict.fromkeys(wanted, ())
         known = {p: self._of(p, self._board.named_scores(p)) for p in wanted}
-        scored = {program: scores for program, scores in known.items() if scores}
-        means = adjusted_means(scored, len(self), caution=0.0)
+        means = self._adjusted(known, caution=0.0)
         return {p: tuple(zip(names, means.get(p, ()), strict=False)) for p in wanted}
 
     def for_race(
@@ -169,6 +167,13 @@ class Pool:
         new = new[: max(min(count, left), 0)]
         self._board.evaluate((program, index) for index in new)
         return bool(new)
+
+    def _adjusted(
+        self, known: Mapping[ProgramState, Mapping[int, Sequence[float]]], caution: float
+    ) -> dict[ProgramState, tuple[float, ...]]:
+        """Return the adjusted means of the programs that were scored at all."""
+        scored = {program: scores for program, scores in known.items() if scores}
+        return adjusted_means(scored, len(self), caution)
 
     def _of(self, program: ProgramState, known: Mapping[int, T]) -> dict[int, T]:
         """Return what counts of a program: nothing that it has as a demo."""

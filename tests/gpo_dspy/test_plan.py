@@ -28,7 +28,7 @@ def _plan(train: int = 20, val: int = 20, holdout: int = 5, **arguments: Any) ->
         "max_steps": None,
         "candidates": 4,
         "evaluation": "race",
-        "failures": 3,
+        "trial": 3,
     }
     return make_plan(data, **(defaults | arguments))
 

@@ -19,7 +19,7 @@ PLAN = make_plan(
     max_steps=None,
     candidates=4,
     evaluation="race",
-    failures=3,
+    trial=3,
 )
 CHEAP, DEAR = (dspy.LM(f"openai/{name}", api_key="none") for name in ("gpt-4o-mini", "gpt-4o"))
 
