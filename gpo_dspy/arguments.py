@@ -35,6 +35,7 @@ LEAST = {
 ABOVE_ZERO = ("max_cost", "max_seconds", "example_timeout")
 OPTIONAL = (
     "auto",
+    "candidates_per_step",
     "memory",
     "storage",
     "study",

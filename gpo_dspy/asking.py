@@ -30,7 +30,6 @@ class Asking:
 
     student: dspy.Module
     data: Data
-    candidates_per_step: int
     failures: int
     task_examples: int
     batch_size: int
@@ -40,6 +39,7 @@ class Asking:
     def requests(
         self,
         step: int,
+        candidates: int,
         current: Mapping[str, ScoredPrompt],
         retrieved: Mapping[str, tuple[ScoredPrompt, ...]],
         words: int,
@@ -52,6 +52,7 @@ class Asking:
 
         Args:
             step: The step to come, from 1.
+            candidates: How many to ask for.
             current: The present prompts of the predictors to be rewritten.
             retrieved: Their update directions.
             words: The word budget.
@@ -59,9 +60,8 @@ class Asking:
             objective: What the score is made of, if of several scores.
         """
         rng = random.Random(f"{self.seed}/{step}/requests")
-        count = self.candidates_per_step
         failed = failures_through(results, current)
-        shares = deal(failed, hands=count, size=self.failures, random_state=rng)
+        shares = deal(failed, hands=candidates, size=self.failures, random_state=rng)
         batch = self.batch(step)
         examples = self._show_examples(rng.sample(batch, min(self.task_examples, len(batch))))
         return {
@@ -77,7 +77,7 @@ class Asking:
                             for index in share
                         ),
                         words=words,
-                        variation=(number, count),
+                        variation=(number, candidates),
                         rules=self.rules,
                         objective=objective,
                     ),

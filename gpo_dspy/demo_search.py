@@ -92,7 +92,7 @@ class DemoSearch:
         left = left or list(self._train)  # a race has training examples in its pool, others do not
         missing = [index for _, index in self._board.missing((state.current, i) for i in left)]
         for begin in range(0, min(len(missing), BOOTSTRAP_CALLS), FIRST_BLOCK):
-            spare = self._board.remaining - self._plan.reserve - self._plan.first_round
+            spare = self._board.remaining - self._plan.reserve - self._plan.least_step
             if len(self._succeeded(state)) >= self._wanted or spare < FIRST_BLOCK:
                 return
             batch = missing[begin : begin + FIRST_BLOCK]

@@ -59,8 +59,9 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         max_seconds: Limit in seconds of wall time, likewise.
         epochs: Ends the run after so many passes over the training set in batches of
             ``batch_size``, one batch a step.
-        candidates_per_step: Rewrites a step. More keep more threads busy, and learn less from each
-            metric call.
+        candidates_per_step: Rewrites a step. More keep more threads busy and take fewer rounds, and
+            learn less from each metric call. Default: one for every 125 metric calls, 4 to 16; 4
+            under other limits, which may end the run sooner.
         direction: Which 8 earlier prompts are shown: "relevance", "recency", "importance",
             "relevance_and_score", "none", or a ``Direction`` such as ``Relevance(k=5)``.
         schedule: Words a rewrite may change: "cosine", "linear" (both from 50 to 25 words),
@@ -141,7 +142,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         max_tokens: int | None = None,
         max_seconds: float | None = None,
         epochs: int | None = None,
-        candidates_per_step: int = 4,
+        candidates_per_step: int | None = None,
         direction: str | Direction = "relevance",
         schedule: str | Schedule | Callable[[int, int, Sequence[float]], int] = "cosine",
         rewrite: Style = "generate",

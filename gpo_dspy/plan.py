@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
 
@@ -17,6 +17,16 @@ AUTO_METRIC_CALLS: dict[str, int] = {"light": 400, "medium": 1_000, "heavy": 3_0
 
 HOLDOUT_BUDGET = 0.2
 """Share of the metric calls that the final claim may use."""
+
+FEWEST_CANDIDATES, MOST_CANDIDATES = 4, 16
+"""Rewrites a step, by default, of a small and of a large run."""
+
+CALLS_PER_CANDIDATE = 125
+"""Metric calls of a run for each rewrite that its steps are wide, between the two.
+
+A small run needs its steps one after another: each learns from the one before. A large one comes
+to steps that mend little, and takes fewer rounds, hence less time, if they are wide.
+"""
 
 LARGEST_HOLDOUT = 100
 """Examples kept from the search at most: 100 pairs give an interval of about +-10 points."""
@@ -34,8 +44,9 @@ class Plan:
         train: Training examples.
         validation: Validation examples that the search may use.
         holdout: Examples kept for the final claim.
-        first_round: Metric calls that a step's first round may take.
         expected_cost: US dollars, roughly; None if a price is not known.
+        first_round: Metric calls of a candidate's first round.
+        last_round: Metric calls that one candidate then takes to the end of the step.
     """
 
     max_metric_calls: int
@@ -45,13 +56,30 @@ class Plan:
     train: int
     validation: int
     holdout: int
-    first_round: int
     expected_cost: float | None = None
+    first_round: int = 0
+    last_round: int = 0
 
     @property
     def reserve(self) -> int:
         """Metric calls kept for the final claim: the student's own and the best program."""
         return 2 * self.holdout
+
+    @property
+    def least_step(self) -> int:
+        """Metric calls of the narrowest step that can bring a new prompt."""
+        return self.width(0) * self.first_round + self.last_round
+
+    def width(self, metric_calls_left: int) -> int:
+        """Return how many candidates a step may have: in a race the last steps are narrower.
+
+        Args:
+            metric_calls_left: Metric calls that the search may still make.
+        """
+        if not self.last_round:
+            return self.candidates
+        affordable = (metric_calls_left - self.last_round) // self.first_round
+        return min(max(affordable, 1), self.candidates)
 
     def __str__(self) -> str:
         cost = "" if self.expected_cost is None else f"; roughly ${self.expected_cost:.2g}"
@@ -66,6 +94,17 @@ class Plan:
 def auto_metric_calls(auto: Auto, predictors: int) -> int:
     """Return the metric calls of an ``auto`` setting."""
     return AUTO_METRIC_CALLS[auto] * (1 + predictors) // 2
+
+
+def candidates_per_step(max_metric_calls: int, predictors: int) -> int:
+    """Return how many rewrites the steps of a run have by default.
+
+    Args:
+        max_metric_calls: Metric calls of the run.
+        predictors: Predictors of the program; each after the first counts half, as in ``auto``.
+    """
+    wide = 2 * max_metric_calls // (1 + predictors) // CALLS_PER_CANDIDATE
+    return min(max(wide, FEWEST_CANDIDATES), MOST_CANDIDATES)
 
 
 def make_plan(
@@ -93,33 +132,35 @@ def make_plan(
     if evaluation == "race":
         pool = len(data.train) + len(data.validation)
         first = min(trial or FIRST_BLOCK, pool)
-        start_cost = min(SHARED_BLOCK, pool)
-        step_cost = candidates * first + start_cost // 2  # every other step ends with the trials
+        start_cost = last = min(SHARED_BLOCK, pool)
+        step_cost = candidates * first + last // 2  # every other step ends with the trials
     else:
         first = start_cost = len(data.validation)
-        step_cost = candidates * first
-    reserve = 2 * len(data.holdout)
-    least = start_cost + candidates * first + reserve
-    if max_metric_calls < least:
-        # More calls may keep more examples for the claim.
-        enough = max(least, ceil((least - reserve) / (1 - HOLDOUT_BUDGET))) if reserve else least
-        raise ValueError(
-            f"max_metric_calls={max_metric_calls} does not pay for one step: {start_cost} examples "
-            f"for the start prompt, {first} for each of {candidates} candidates, and {reserve} "
-            f"calls for the final claim, {least} in all. Raise it to {enough}, or lower "
-            "candidates_per_step."
-        )
-    steps = max((max_metric_calls - reserve - start_cost) // step_cost, 1)
-    return Plan(
+        step_cost, last = candidates * first, 0
+    plan = Plan(
         max_metric_calls=max_metric_calls,
-        steps=steps if max_steps is None else min(steps, max_steps),
+        steps=1,
         max_steps=max_steps,
         candidates=candidates,
         train=len(data.train),
         validation=len(data.validation),
         holdout=len(data.holdout),
-        first_round=candidates * first,
+        first_round=first,
+        last_round=last,
     )
+    reserve = plan.reserve
+    least = start_cost + plan.least_step + reserve
+    if max_metric_calls < least:
+        # More calls may keep more examples for the claim.
+        enough = max(least, ceil((least - reserve) / (1 - HOLDOUT_BUDGET))) if reserve else least
+        advice = "" if last else ", or lower candidates_per_step"
+        raise ValueError(
+            f"max_metric_calls={max_metric_calls} does not pay for one step: {start_cost} examples "
+            f"for the start prompt, {plan.least_step} calls for the smallest step, and {reserve} "
+            f"for the final claim, {least} in all. Raise it to {enough}{advice}."
+        )
+    steps = max((max_metric_calls - reserve - start_cost) // step_cost, 1)
+    return replace(plan, steps=steps if max_steps is None else min(steps, max_steps))
 
 
 def holdout_size(max_metric_calls: int) -> int:

@@ -9,7 +9,15 @@ import dspy
 
 from gpo_dspy.budget import Limits
 from gpo_dspy.data import Data, assign_roles
-from gpo_dspy.plan import LARGEST_HOLDOUT, Plan, auto_metric_calls, holdout_size, make_plan
+from gpo_dspy.plan import (
+    FEWEST_CANDIDATES,
+    LARGEST_HOLDOUT,
+    Plan,
+    auto_metric_calls,
+    candidates_per_step,
+    holdout_size,
+    make_plan,
+)
 from gpo_dspy.program import optimizable_predictors, state_of
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.secrets import Secrets, lms_within
@@ -79,19 +87,30 @@ def data_and_plan(
     if optimizer.holdout:
         size = LARGEST_HOLDOUT if calls is None else holdout_size(calls)
     data = assign_roles(trainset, valset, testset, holdout=size, seed=settings.seed)
+    candidates = settings.candidates_per_step or _candidates(
+        optimizer, calls, len(start.instructions)
+    )
     max_steps = None
     if optimizer.epochs is not None:
         max_steps = optimizer.epochs * -(-len(data.train) // settings.batch_size)
     if calls is None:  # the epochs alone end the run: enough for every candidate on every example
         searched = len(data.train) + len(data.validation)
-        calls = searched * (1 + (max_steps or 1) * settings.candidates_per_step)
+        calls = searched * (1 + (max_steps or 1) * candidates)
         calls += 2 * len(data.holdout)
     plan = make_plan(
         data,
         max_metric_calls=calls,
         max_steps=max_steps,
-        candidates=settings.candidates_per_step,
+        candidates=candidates,
         evaluation=settings.evaluation,
         trial=settings.trial,
     )
     return data, plan
+
+
+def _candidates(optimizer: GPO, max_metric_calls: int | None, predictors: int) -> int:
+    """Return how many rewrites a step has where the user does not say."""
+    other_limits = optimizer.limits != Limits() or optimizer.epochs is not None
+    if max_metric_calls is None or other_limits:  # nobody knows how large the run will be
+        return FEWEST_CANDIDATES
+    return candidates_per_step(max_metric_calls, predictors)

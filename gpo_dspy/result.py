@@ -117,7 +117,7 @@ class GPOResult:
     def step_price(self) -> tuple[float, float]:
         """Metric calls and US dollars that one more step would have cost, by those so far."""
         if not self.records:
-            return float(self.plan.first_round), 0.0
+            return float(self.plan.least_step), 0.0
         calls = self.records[-1].metric_calls / len(self.records)
         return calls, calls * self.cost / max(self.metric_calls, 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import zip_longest
 
@@ -15,6 +15,7 @@ from gpo_dspy.asking import Asking
 from gpo_dspy.budget import BudgetSpent, Meter
 from gpo_dspy.data import Data
 from gpo_dspy.demo_search import DemoSearch
+from gpo_dspy.errors import BackendUnavailable
 from gpo_dspy.evaluation.pool import Pool
 from gpo_dspy.evaluation.race import FIRST_BLOCK, SHARED_BLOCK, Race, Standing
 from gpo_dspy.evaluation.scoreboard import Scoreboard
@@ -79,6 +80,7 @@ class Search:
         recall: Recall | None = None,
     ) -> None:
         self.recall = recall
+        self._away: BackendUnavailable | None = None
         self.first = start
         self.board = board
         self.rewriter = rewriter
@@ -96,7 +98,6 @@ class Search:
         self.asking = Asking(
             student,
             data,
-            settings.candidates_per_step,
             settings.failures,
             settings.task_examples,
             settings.batch_size,
@@ -130,7 +131,13 @@ class Search:
         return RunState(start, start, score, (start,), self.board.metric_calls)
 
     def stop_reason(self, state: RunState) -> StopReason | None:
-        """Return why no further step can or need be made, or None."""
+        """Return why no further step can or need be made, or None.
+
+        Raises:
+            BackendUnavailable: The last step met it after its race; the step itself counts.
+        """
+        if self._away is not None:
+            raise self._away
         known = self.pool.results(state.best)
         complete = len(known) == len(self.pool.common(state.best))
         perfect = complete and self.pool.mean(state.best) >= 1.0
@@ -179,6 +186,7 @@ class Search:
             return self._mark_repeats(state, recalled)
         requests = self.asking.requests(
             state.step + 1,
+            self.plan.width(self.board.remaining - self.plan.reserve),
             {name: self._current(state, name) for name in retrieved},
             retrieved,
             words,
@@ -236,15 +244,12 @@ class Search:
             )
         winner = choose(self.settings.acceptance, standings)
         accepted = (*state.accepted, winner) if winner else state.accepted
-        with suppress(BudgetSpent):  # what the race found is paid for; the next call ends the run
-            if winner:
-                self.pool.explore(winner)
-            else:
-                self.pool.seek_more(state.current)
+        self._look_further(state.current, winner)
         means = self.pool.estimates(accepted)
         for program in means:
             self._rescore(program, means[program], step)
-        best = max(accepted, key=lambda program: means[program])
+        # Of equals the newest, which won a race: estimates end at 1.
+        best = max(reversed(accepted), key=lambda program: means[program])
         record = StepRecord(
             step=step,
             parent=state.current,
@@ -272,6 +277,18 @@ class Search:
         return self.pool.front() if kept else ()
 
     # --- helpers ------------------------------------------------------------------------------
+
+    def _look_further(self, current: ProgramState, winner: ProgramState | None) -> None:
+        """Score on new examples; if a call cannot be made, what the race found counts already."""
+        try:
+            if winner:
+                self.pool.explore(winner)
+            else:
+                self.pool.seek_more(current)
+        except BudgetSpent:
+            pass  # the next call ends the run
+        except BackendUnavailable as error:
+            self._away = error
 
     def _weights(self, step: int) -> Weights | None:
         return self.settings.objective.drawn(self.board.names, self.settings.seed, step)

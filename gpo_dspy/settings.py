@@ -25,7 +25,7 @@ class Settings:
     schedule: Schedule
     evaluation: EvaluationMode
     acceptance: Acceptance
-    candidates_per_step: int
+    candidates_per_step: int | None
     failures: int
     task_examples: int
     batch_size: int

@@ -26,7 +26,7 @@ def stop_reason(
         return StopReason.PERFECT
     if stalled(state):
         return StopReason.STALLED
-    if metric_calls_left < plan.first_round:
+    if metric_calls_left < plan.least_step:
         return StopReason.METRIC_CALLS
     return None
 

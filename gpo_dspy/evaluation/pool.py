@@ -162,7 +162,7 @@ class Pool:
     def _score_new(self, program: ProgramState, count: int) -> bool:
         """Score a program on up to ``count`` examples new to it; tell whether there were any."""
         known = self._board.results(program)
-        left = self._board.remaining - self._plan.reserve - self._plan.first_round
+        left = self._board.remaining - self._plan.reserve - self._plan.least_step
         new = [index for index in self.common(program) if index not in known]
         new = new[: max(min(count, left), 0)]
         self._board.evaluate((program, index) for index in new)

@@ -33,7 +33,7 @@ TRIAL_FAILURES = 3
 """Failures in a trial at most: the first of those that the candidate's author was shown."""
 
 TRIAL_SURVIVORS = 2
-"""Candidates that go on from the trials to the shared blocks at most."""
+"""Candidates that go on from the trials to the shared blocks at most, or half, if that is more."""
 
 CAUTION = 4.0
 """Examples' worth of belief that a candidate which left early is as good as the incumbent."""
@@ -101,8 +101,11 @@ class Race:
         if any(candidates.values()):
             if not self._score(candidates):
                 return []
-            alive = self._best(alive, TRIAL_SURVIVORS)
+            alive = self._best(alive, max(TRIAL_SURVIVORS, len(alive) // 2))
         for block in sorted({min(block, len(self.pool)) for block in self.blocks}):
+            # Better fewer to the end of the block than all of them halfway.
+            while len(alive) > 1 and self._affordable(alive, self.pool[:block]) < block:
+                alive.pop()
             indices = self.pool[: self._affordable(alive, self.pool[:block])]
             if not (alive and indices and self._score(dict.fromkeys(alive, indices))):
                 break

@@ -55,7 +55,7 @@ def test_the_papers_rule_takes_the_best_even_if_it_is_worse() -> None:
 
 # --- stopping ------------------------------------------------------------------------------------
 
-PLAN = Plan(400, 10, 20, 4, 20, 20, 10, first_round=16)
+PLAN = Plan(400, 10, 20, 4, 20, 20, 10, first_round=4, last_round=12)
 
 
 def _record(step: int, *scores: float | None) -> StepRecord:

@@ -35,7 +35,7 @@ from gpo_dspy.schedule import Cosine
         ("max_metric_calls", "100", "integer"),
         ("epochs", 0, "at least 1"),
         ("candidates_per_step", 0, "at least 1"),
-        ("candidates_per_step", None, "integer"),
+        ("candidates_per_step", 2.5, "integer"),
         ("failures", -1, "at least 0"),
         ("task_examples", -1, "at least 0"),
         ("batch_size", 0, "at least 1"),

@@ -171,7 +171,7 @@ def test_an_agents_rewrite_without_its_tools_is_refused() -> None:
         return query
 
     def rewriter(prompted: Prompted) -> Any:
-        forgetful = "variation 1 of" in prompted.fields["variation"]
+        forgetful = "variation 1 of" in prompted.fields.get("variation", "variation 1 of 1")
         return {"improved_prompt": "Alpha: answer."} if forgetful else toy_rewriter(prompted)
 
     student = dspy.ReAct(QA, tools=[lookup])
@@ -408,6 +408,36 @@ def test_the_least_budget_pays_for_a_step(evaluation: str, candidates: int) -> N
     assert any(candidate.score is not None for candidate in result.records[0].candidates)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "candidates"),
+    [
+        ({"max_metric_calls": 1_000}, 8),
+        ({"max_metric_calls": 1_000, "candidates_per_step": 3}, 3),
+        ({"max_metric_calls": 1_000, "max_seconds": 3_600.0}, 4),  # may end at any time
+        ({"max_metric_calls": 1_000, "epochs": 1}, 4),
+        ({"epochs": 1}, 4),
+    ],
+)
+def test_steps_are_as_wide_as_the_run_is_known_to_be_large(
+    arguments: dict[str, Any], candidates: int
+) -> None:
+    result = _compile(dspy.Predict(QA), **arguments).detailed_results
+    assert result.plan.candidates == candidates
+    asked = [record for record in result.records if record.predictors]
+    assert {len(record.candidates) for record in asked} == {candidates}
+
+
+def test_the_last_calls_pay_for_narrower_steps() -> None:
+    result = _compile(
+        dspy.Predict(QA), candidates_per_step=12, max_metric_calls=150, holdout=False
+    ).detailed_results
+    widths = [len(record.candidates) for record in result.records]
+    assert widths[0] == 12
+    assert result.stop_reason is StopReason.METRIC_CALLS
+    assert widths[-1] < 12
+    assert result.plan.max_metric_calls - result.metric_calls < result.plan.least_step
+
+
 def test_a_limit_met_after_a_race_does_not_lose_the_winner(monkeypatch: pytest.MonkeyPatch) -> None:
     explored = []
 
@@ -420,6 +450,26 @@ def test_a_limit_met_after_a_race_does_not_lose_the_winner(monkeypatch: pytest.M
     accepted = [r for r in result.records if r.accepted is not None]
     assert len(explored) == len(accepted) >= 1
     assert result.best in [program.instructions for program in explored]
+
+
+def test_a_backend_lost_after_a_race_does_not_lose_the_winner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    explored = []
+
+    def explore(pool: Pool, program: ProgramState) -> None:
+        explored.append(program)
+        raise BackendUnavailable("gone")
+
+    monkeypatch.setattr(Pool, "explore", explore)
+    with pytest.raises(BackendUnavailable, match="gone") as raised:
+        _compile(dspy.Predict(QA), max_metric_calls=400, holdout=False)
+    assert len(explored) == 1, "no further call is made"
+    result = raised.value.result
+    assert result is not None
+    assert result.stop_reason is StopReason.BACKEND
+    assert result.records[-1].accepted is not None
+    assert result.best == explored[0].instructions
 
 
 def test_the_trajectory_keeps_pace_with_what_is_known() -> None:

@@ -16,6 +16,7 @@ from gpo_dspy.plan import (
     LARGEST_HOLDOUT,
     Plan,
     auto_metric_calls,
+    candidates_per_step,
     holdout_size,
     make_plan,
 )
@@ -79,6 +80,24 @@ def test_the_least_budget_that_is_named_is_enough() -> None:
         _plan(max_metric_calls=least - 1)
 
 
+@given(candidates=st.integers(1, 20), left=st.integers(0, 500))
+def test_a_step_is_as_wide_as_its_trials_and_one_race_can_be_paid(
+    candidates: int, left: int
+) -> None:
+    plan = _plan(candidates=candidates)
+    width = plan.width(left)
+    assert 1 <= width <= candidates
+    if left >= plan.least_step:
+        assert width * 3 + 12 <= left
+        assert width == candidates or (width + 1) * 3 + 12 > left
+
+
+def test_full_scoring_has_no_narrow_steps() -> None:
+    plan = _plan(evaluation="full", val=25, candidates=8)
+    assert plan.width(0) == 8
+    assert plan.least_step == 8 * 20
+
+
 def test_more_money_never_plans_fewer_steps() -> None:
     steps = [_plan(max_metric_calls=calls).steps for calls in range(100, 3000, 100)]
     assert steps == sorted(steps)
@@ -92,6 +111,12 @@ def test_auto_grows_by_half_with_each_further_predictor() -> None:
             calls * 2,
         ]
     assert list(AUTO_METRIC_CALLS.values()) == sorted(AUTO_METRIC_CALLS.values())
+
+
+@pytest.mark.parametrize("predictors", [1, 2, 5])
+def test_steps_of_a_larger_run_are_wider_however_many_predictors(predictors: int) -> None:
+    runs = (auto_metric_calls(name, predictors) for name in AUTO_METRIC_CALLS)  # type: ignore[arg-type]
+    assert [candidates_per_step(calls, predictors) for calls in runs] == [4, 8, 16]
 
 
 @given(calls=st.integers(1, 100_000))

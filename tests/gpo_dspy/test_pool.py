@@ -20,7 +20,7 @@ from gpo_dspy.program_state import Demo, ProgramState
 
 N = 40
 EXAMPLES = [dspy.Example(number=i).with_inputs("number") for i in range(N)]
-PLAN = Plan(10_000, 10, None, 4, N, 0, holdout=0, first_round=16)
+PLAN = Plan(10_000, 10, None, 4, N, 0, holdout=0, first_round=4, last_round=12)
 OLD, NEW = (ProgramState((("self", name),)) for name in ("old", "new"))
 
 
@@ -119,7 +119,7 @@ def test_an_accepted_program_meets_new_examples_if_a_step_can_follow(
     board.evaluate((NEW, i) for i in known)
     pool.explore(NEW)
     new = list(set(pool.results(NEW)) - known)
-    assert len(new) == max(min(NEW_EXAMPLES, N - len(known), money - PLAN.first_round), 0)
+    assert len(new) == max(min(NEW_EXAMPLES, N - len(known), money - PLAN.least_step), 0)
     in_order = [i for i in pool.indices if i not in known]
     assert set(new) == set(in_order[: len(new)])
 
@@ -134,9 +134,9 @@ def test_failures_are_sought_in_few_rounds(wrong_at: int, expected: int) -> None
 
 
 def test_what_is_left_of_the_money_seeks_failures_too() -> None:
-    pool, board = _pool(6 + 4 + 5 + PLAN.first_round, new=[1.0] * N)
+    pool, board = _pool(6 + 4 + 5 + PLAN.least_step, new=[1.0] * N)
     pool.explore(NEW)
-    assert board.remaining == PLAN.first_round
+    assert board.remaining == PLAN.least_step
 
 
 @pytest.mark.parametrize(("failures", "new"), [(2, NEW_EXAMPLES), (3, 0)])

@@ -136,6 +136,23 @@ def test_trials_decide_who_reaches_the_shared_examples() -> None:
     assert race.standings[_name(0)].evaluations > 2
 
 
+def test_the_better_half_of_many_survives_the_trial() -> None:
+    rows = [[0.0] * N, *([0.1 * i] * N for i in range(1, 9))]
+    trials = {_name(i): (1, 2) for i in range(8)}
+    race, _, _ = _race(_table(*rows), trials, blocks=(12,))
+    assert {s for s in race.standings if race.standings[s].complete} == {*map(_name, range(4, 8))}
+
+
+def test_short_money_takes_one_candidate_to_the_end_rather_than_two_halfway() -> None:
+    rows = [[0.0] * N, [0.8] * N, [0.9] * N]
+    trials = {_name(i): (1, 2) for i in range(2)}
+    begun = 3 * 2  # the trials, the incumbent's results among them
+    race, ranking, _ = _race(_table(*rows), trials, limit=begun + 2 * 12, blocks=(12,))
+    assert ranking[0] == _name(1)
+    assert race.standings[_name(1)].complete
+    assert race.standings[_name(0)].evaluations == 2
+
+
 def test_a_candidate_that_left_early_is_believed_less() -> None:
     rows = [[0.5] * N, [1.0] * 3 + [0.0] * (N - 3)]
     race, _, _ = _race(_table(*rows), {_name(0): (0, 1, 2)}, limit=6)
