@@ -64,6 +64,13 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--components", choices=("gram", "paper"), default="gram")
     parser.add_argument("--temperature", type=float, default=0.3, help="(%(default)s)")
     parser.add_argument("--preference", type=float, default=0.0, help="for factuality (0)")
+    parser.add_argument(
+        "--refresh-every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="compute the gradient of confidence at every N-th step only (%(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--restart", action="store_true", help="start over where DIR holds a checkpoint"

@@ -51,6 +51,7 @@ def tune(arguments: argparse.Namespace) -> str:
         learning_rate=arguments.learning_rate,
         max_steps=arguments.steps,
         batch_size=arguments.batch_size,
+        refresh_every=arguments.refresh_every,
         seed=arguments.seed,
     )
     model, tokenizer = load_model(arguments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -97,7 +97,12 @@ class AnswerRunner:
         logits = self.logits(batch, leaves)
         return torch.stack([_values(o, logits, batch, reference) for o in objectives])
 
-    def jacobian(self, batch: Batch, objectives: Sequence[Objective]) -> tuple[Tensor, Tensor]:
+    def jacobian(
+        self,
+        batch: Batch,
+        objectives: Sequence[Objective],
+        kept: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Values of the objectives, and the gradients of their means, from one forward pass.
 
         Objectives see the prompt through the logits alone. So each is differentiated down to the
@@ -106,6 +111,8 @@ class AnswerRunner:
         Args:
             batch: The batch.
             objectives: K objectives.
+            kept: Gradients ``[L + 1, n·d]`` to take as they are, by the objective's name; their
+                objectives' values are of this batch, but are not differentiated.
 
         Returns:
             Values, shape ``[K, B]``, and Jacobian, shape ``[K, L + 1, n·d]``; zero where an
@@ -116,13 +123,19 @@ class AnswerRunner:
         """
         reference = self._reference_for(objectives, batch)
         logits, leaves = self.logits(batch), self.soft_prompt.leaves()
+        kept = kept or {}
+        passes = sum(objective.name not in kept for objective in objectives)
         found, rows = [], []
-        for row, objective in enumerate(objectives, start=1):
-            cut = logits.detach().requires_grad_()
+        for objective in objectives:
+            row = kept.get(objective.name)
+            cut = logits.detach().requires_grad_(row is None)
             values = _values(objective, cut, batch, reference)
             found.append(values.detach())
-            keep = row < len(objectives)
-            rows.append(leaf_gradients(logits, leaves, _upstream(values, cut), keep=keep))
+            if row is None:
+                passes -= 1
+                upstream = _upstream(values, cut)
+                row = leaf_gradients(logits, leaves, upstream, keep=passes > 0)
+            rows.append(row)
         return torch.stack(found), torch.stack(rows)
 
     @torch.no_grad()

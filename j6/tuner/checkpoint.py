@@ -24,7 +24,8 @@ class RunState:
         step: Steps taken.
         history: What happened so far.
         tensors: Parameters and Adam's moments by name: as they are (``now``), when the validation
-            score was best (``best``), and when the training loss was lowest (``good``).
+            score was best (``best``), and when the training loss was lowest (``good``); gradients
+            that later steps use again, by objective (``kept``).
         good_step: Steps after which the training loss was lowest.
         best_step: Steps after which the validation score was best.
         best_score: That score, or ``None`` before the first look.

@@ -37,6 +37,11 @@ class J6Config:
         schedule: ``"cosine"`` falls to a tenth at ``max_steps``; ``"constant"`` stays.
         max_steps: Most optimiser steps.
         batch_size: Examples per step.
+        refresh_every: Steps n from one computation of all gradients to the next, after lazy
+            regularisation (https://arxiv.org/abs/1912.04958, section 3.1). In between, only the
+            priority's gradient is computed (that of ``J6Update(priority=…)``; without a priority,
+            or with another update, the first objective's), the others' last ones are used again.
+            So what J6 promises about its priority holds on the current batch, whatever n is.
         eval_every: Steps between looks at the validation set.
         patience: Looks without improvement after which the run stops; ``None``: never.
         stop_on: What must improve on the validation set, lower is better: a proper score
@@ -53,6 +58,7 @@ class J6Config:
     schedule: Schedule = "cosine"
     max_steps: int = 200
     batch_size: int = 16
+    refresh_every: int = 1
     eval_every: int = 20
     patience: int | None = 5
     stop_on: ProperScore | Callable[[Metrics], float] = "nll"
@@ -68,6 +74,9 @@ class J6Config:
             if getattr(self, name) < 1:
                 msg = f"{name} is {getattr(self, name)}; at least 1 is needed"
                 raise ValueError(msg)
+        if not isinstance(self.refresh_every, int) or self.refresh_every < 1:
+            msg = f"refresh_every is {self.refresh_every!r}; a whole number from 1 up is needed"
+            raise ValueError(msg)
         if self.patience is not None and self.patience < 1:
             msg = f"patience is {self.patience}; at least 1 is needed, or None for no stop"
             raise ValueError(msg)
@@ -94,6 +103,16 @@ class J6Config:
         names = [objective.name for objective in resolve_objectives(self.objectives)]
         update = self.update
         return update.for_objectives(names) if isinstance(update, J6Update) else update
+
+    def fresh_objective(self) -> int:
+        """Number of the objective whose gradient is computed at every step.
+
+        Returns:
+            The J6 update's priority; without one, or with another update, 0.
+        """
+        update = self.named_update()
+        priority = update.priority if isinstance(update, J6Update) else None
+        return priority if isinstance(priority, int) else 0
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of a step.
@@ -134,6 +153,7 @@ class J6Config:
             "schedule": self.schedule,
             "max_steps": self.max_steps,
             "batch_size": self.batch_size,
+            "refresh_every": self.refresh_every,
             "eval_every": self.eval_every,
             "patience": self.patience,
             "stop_on": _name(self.stop_on) if named else self.stop_on,

@@ -22,6 +22,9 @@ class StepRecord:
         shares: Share of each group in each objective's squared norm, ``[K][P]``.
         cosines: Cosines between all blocks, objective by objective, ``[K·P][K·P]``.
         weights: Weights of the J6 components, which sum to 1; empty for other updates.
+        refreshed: Whether all gradients are of this step's batch; else those of all objectives
+            but one were kept from an earlier step (``J6Config.refresh_every``), and the norms,
+            shares, cosines and weights are of what was used. The losses are always of the batch.
     """
 
     step: int
@@ -31,6 +34,7 @@ class StepRecord:
     shares: list[list[float]]
     cosines: list[list[float]]
     weights: list[float]
+    refreshed: bool = True
 
     @property
     def agreement(self) -> list[float]:

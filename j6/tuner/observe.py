@@ -31,7 +31,13 @@ class Decision(NamedTuple):
 
 
 def decide(
-    update: Update, losses: Tensor, jacobian: Tensor, step: int, learning_rate: float
+    update: Update,
+    losses: Tensor,
+    jacobian: Tensor,
+    step: int,
+    learning_rate: float,
+    *,
+    refreshed: bool = True,
 ) -> Decision:
     """Apply an update and observe it.
 
@@ -41,6 +47,7 @@ def decide(
         jacobian: Their gradients, shape ``[K, P, m]``.
         step: Number of the step.
         learning_rate: Its step size.
+        refreshed: Whether all gradients were computed for it.
 
     Returns:
         The decision.
@@ -82,6 +89,7 @@ def decide(
         shares=shares.reshape(k, p).tolist(),
         cosines=cosines.reshape(k * p, k * p).tolist(),
         weights=attention.tolist(),
+        refreshed=refreshed,
     )
     return Decision(direction, record, finite)
 

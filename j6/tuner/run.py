@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from j6.examples import EncodedExample, batch_indices, collate, in_batches
+from j6.examples import Batch, EncodedExample, batch_indices, collate, in_batches
 from j6.metrics import Metrics
 from j6.objectives import resolve_objectives
 from j6.tuner.answers import AnswerRunner
 from j6.tuner.checkpoint import RunState, read_checkpoint, write_checkpoint
 from j6.tuner.config import J6Config
 from j6.tuner.history import EvalRecord, History, group_names
-from j6.tuner.observe import decide, weight_names
+from j6.tuner.kept import KeptGradients
+from j6.tuner.observe import Decision, decide, weight_names
 from j6.tuner.optimizer import PromptOptimizer
 from j6.tuner.progress import Progress
 from j6.tuner.result import TuneResult
@@ -57,6 +59,7 @@ class TuningRun:
         self._bad_examples: list[int] = []
 
         names = [objective.name for objective in self.objectives]
+        self.kept = KeptGradients(names, config.fresh_objective(), config.refresh_every)
         groups = group_names(runner.soft_prompt.config.layers or ())
         history = History(names, groups, weight_names(config.update, names, groups))
         start = self.optimizer.state()
@@ -119,10 +122,10 @@ class TuningRun:
         step = self.state.step + 1
         places = batch_indices(step, self.config.batch_size, len(self.train), self.config.seed)
         batch = collate([self.train[place] for place in places], self.device)
-        values, jacobian = self.runner.jacobian(batch, self.objectives)  # [K, B], [K, P, n·d]
-        losses = values.mean(1)
-        rate = self.config.learning_rate_at(step)
-        decision = decide(self.update, losses, jacobian, step, rate)
+        kept = self.kept.for_step(step)
+        values, jacobian, decision = self._try(batch, step, kept)
+        if kept and not any(decision.record.norms):  # only new gradients tell that there are none
+            values, jacobian, decision = self._try(batch, step, {})
         if not decision.finite:
             good = values.isfinite().all(0).tolist()
             self._bad_examples = [i for i, fine in zip(places, good, strict=True) if not fine]
@@ -133,9 +136,21 @@ class TuningRun:
             self._warn_of_constants(decision.record.norms)
         self.state.history.steps.append(decision.record)
         self._remember_if_good()
-        self.optimizer.step(decision.direction, rate)
+        self.optimizer.step(decision.direction, decision.record.learning_rate)
+        if decision.record.refreshed:
+            self.kept.keep(jacobian)
         self.state.step = step
         return None
+
+    def _try(
+        self, batch: Batch, step: int, kept: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Decision]:
+        """Values ``[K, B]``, Jacobian ``[K, P, n·d]``, and what the update makes of them."""
+        values, jacobian = self.runner.jacobian(batch, self.objectives, kept)
+        rate = self.config.learning_rate_at(step)
+        losses = values.mean(1)
+        decision = decide(self.update, losses, jacobian, step, rate, refreshed=not kept)
+        return values, jacobian, decision
 
     def _warn_of_constants(self, norms: Sequence[float]) -> None:
         for objective, norm in zip(self.objectives, norms, strict=True):
@@ -189,14 +204,18 @@ class TuningRun:
     def _checkpoint(self) -> None:
         if self.folder is not None:
             self.state.tensors["now"] = self.optimizer.state()
+            self.state.tensors["kept"] = self.kept.rows
             write_checkpoint(self.folder, self.state, self._identity)
 
     def _resumed(self) -> bool:
-        state = None
-        if self.folder is not None:
-            state = read_checkpoint(self.folder, self._identity)
+        if self.folder is None:
+            return False
+        state = read_checkpoint(self.folder, self._identity)
         if state is None:
             return False
+        leaves = self.runner.soft_prompt.leaves()
+        like = torch.cat([leaves.h, leaves.w[None]]).flatten(1)  # a row of the Jacobian
+        self.kept.restore(state.tensors.get("kept", {}), like, self.folder)
         self.state = state
         self.optimizer.restore(state.tensors["now"])
         losses = [record.losses[0] for record in state.history.steps]
