@@ -6,6 +6,7 @@ others. All methods get the same learning-rate search (validation NLL, first see
 steps. Finished runs are kept in ``--cache`` and not repeated.
 
     python -m benchmarks.j6_quality --seeds 5
+    python -m benchmarks.j6_quality --seeds 10 --refresh  # gradients at every 1st to 4th step
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ WEIGHTS = (0.0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75)  # on confidence
 STEPS, BATCH, TOKENS = 150, 16, 4
 NO_SEARCH = "J6 (no search)"
 """J6 as it is without any setting, at the tuner's own learning rate."""
+REFRESH = {f"J6 every {n}": {"refresh_every": n} for n in (1, 2, 3, 4)}
+"""The same with the gradient of C at every n-th step."""
 METRICS = ("accuracy", "nll", "entropy", "ece", "confident_wrong", "ece_floor", "too_sure")
 COLLAPSED = 0.1
 """A weighted sum this much less accurate than the best one is no point of the curve."""
@@ -152,14 +155,14 @@ def run_method(
     rows = defaultdict(list)
     for architecture, model in models.items():
         scores = {}
-        rates = (J6Config().learning_rate,) if name == NO_SEARCH else LEARNING_RATES
-        for rate in rates:
+        unsearched = name == NO_SEARCH or name in REFRESH
+        for rate in () if unsearched else LEARNING_RATES:
             key = f"{architecture}|{name}|{rate}|search"
             found = results.get(
                 key, lambda r=rate, m=model: tune(m, settings, r, 0, validation=True)
             )
             scores[rate] = found["nll"]
-        best = min(scores, key=lambda rate: scores[rate])
+        best = min(scores, key=lambda rate: scores[rate], default=J6Config().learning_rate)
         for seed in range(seeds):
             key = f"{architecture}|{name}|{best}|{seed}"
             found = results.get(key, lambda s=seed, m=model, r=best: tune(m, settings, r, s))
@@ -224,17 +227,36 @@ def interpolate(entropy: float, points: list[tuple[float, ...]], column: int) ->
     return points[-1][column]
 
 
+def compare_refresh(results: Results, models: dict[str, Any], seeds: int) -> None:
+    """Print what computing the gradient of C at every n-th step only changes, in pairs."""
+    table = {n: run_method(results, models, n, s, seeds) for n, s in REFRESH.items()}
+    first = next(iter(table))
+    print(f"{3 * seeds} runs each; differences from {first!r} with their standard errors")
+    for name, rows in table.items():
+        print(f"\n{name}")
+        for metric in METRICS:
+            line = f"  {metric:16}{mean_of(rows, metric):8.4f}"
+            if name != first:
+                difference, error = paired(rows, table[first], metric)
+                line += f"   {difference:+.4f} ± {error:.4f}"
+            print(line)
+
+
 def main() -> None:
     """Run everything and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cache", type=Path, default=Path("runs/j6_quality"))
     parser.add_argument("--only", nargs="*", help="names of methods besides the weighted sums")
+    parser.add_argument("--refresh", action="store_true", help="compare refresh_every alone")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.cache.mkdir(parents=True, exist_ok=True)
     results = Results(arguments.cache / "runs.jsonl")
     models = {name: trained_model(name, arguments.cache) for name in ARCHITECTURES}
+    if arguments.refresh:
+        compare_refresh(results, models, arguments.seeds)
+        return
     chosen = {
         name: settings
         for name, settings in methods().items()

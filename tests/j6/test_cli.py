@@ -26,7 +26,10 @@ def test_tune_eval_explain(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     model = ["--model", str(folder / "model"), "--device", "cpu"]
     out = folder / "prompt"
     data = ["--train", str(folder / "train.jsonl"), "--val", str(folder / "val.jsonl")]
-    assert main(["tune", *model, *data, "--out", str(out), "--steps", "3", "--tokens", "2"]) == 0
+    some = ["--steps", "3", "--tokens", "2", "--refresh-every", "2"]
+    assert main(["tune", *model, *data, "--out", str(out), *some]) == 0
+    steps = json.loads((out / "history.json").read_text())["steps"]
+    assert [step["refreshed"] for step in steps] == [True, False, True]
     said = capsys.readouterr().out
     assert "stopped after 3 steps" in said
     assert "untuned" in said
@@ -56,6 +59,7 @@ def test_wrong_input_is_told_in_one_line(folder: Path, capsys: pytest.CaptureFix
         ([*tune, str(bad)], '"ab"', "example 0: 'ab' is no example"),
         ([*tune, str(bad)], '[{"role": "user"}, {"role": "assistant"}]', "has no text"),
         ([*tune, str(bad)], '[{"content": "w1"}, {"role": "assistant"}]', "has no role"),
+        ([*tune, str(bad), "--refresh-every", "0"], '["w1", "w2"]', "refresh_every is 0; a"),
         ([*tune, str(bad), "--text", ""], '["w1", "w2"]', "pass text="),
         ([*tune, str(bad), "--device", "moon"], '["w1", "w2"]', "put on device 'moon'"),
         ([*tune, str(bad), "--model", "./moon"], '["w1", "w2"]', "there is no folder ./moon"),
