@@ -25,8 +25,9 @@ class Phase:
         last_step: Last step in it.
         losses: Each objective, K values.
         shares: Share of each group in each objective's squared gradient norm, ``[K][P]``.
-        agreement: Cosine of the first two objectives in each group, P values.
-        conflicting: Share of steps with a negative cosine in each group, P values.
+        agreement: Cosine of the first two objectives in each group, P values; over the steps at
+            which both gradients were computed, where there are any.
+        conflicting: Share of those steps with a negative cosine in each group, P values.
         weights: Weights of the J6 components; empty for other updates.
     """
 
@@ -101,7 +102,9 @@ def findings(history: History) -> list[str]:
 
 def _phase(name: str, steps: Sequence[StepRecord]) -> Phase:
     several = len(steps[0].shares) > 1
-    agreement = [step.agreement for step in steps] if several else [[]]
+    # A kept gradient is of another batch, and for that alone less like this one's.
+    compared = [step for step in steps if step.refreshed] or steps
+    agreement = [step.agreement for step in compared] if several else [[]]
     return Phase(
         name=name,
         first_step=steps[0].step,

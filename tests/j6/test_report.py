@@ -33,6 +33,17 @@ def test_findings_say_who_drives_what_and_where_the_conflict_is() -> None:
     ]
 
 
+def test_kept_gradients_tell_nothing_of_agreement() -> None:
+    run = history(6)
+    unlike = [[0.0] * 4] * 4
+    for i in (1, 2, 4, 5):
+        run.steps[i] = replace(run.steps[i], cosines=unlike, refreshed=False)
+    assert findings(run) == findings(history(6))
+    first, second, third = phases(run)  # steps 1-2, 3-4 and 5-6; refreshed: 1 and 4
+    assert first.agreement == second.agreement == [-0.5, 0.4]
+    assert third.agreement == [0.0, 0.0]
+
+
 @pytest.mark.parametrize(("steps", "spans"), [(1, [(1, 1)]), (5, [(1, 2), (3, 4), (5, 5)])])
 def test_phases_cover_the_run(steps: int, spans: list[tuple[int, int]]) -> None:
     found = phases(history(steps))
