@@ -6,7 +6,7 @@ others. All methods get the same learning-rate search (validation NLL, first see
 steps. Finished runs are kept in ``--cache`` and not repeated.
 
     python -m benchmarks.j6_quality --seeds 5
-    python -m benchmarks.j6_quality --seeds 10 --refresh  # gradients at every 1st to 4th step
+    python -m benchmarks.j6_quality --seeds 30 --refresh 1 2  # gradient of C at every step, or 2nd
 """
 
 from __future__ import annotations
@@ -36,8 +36,6 @@ WEIGHTS = (0.0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75)  # on confidence
 STEPS, BATCH, TOKENS = 150, 16, 4
 NO_SEARCH = "J6 (no search)"
 """J6 as it is without any setting, at the tuner's own learning rate."""
-REFRESH = {f"J6 every {n}": {"refresh_every": n} for n in (1, 2, 3, 4)}
-"""The same with the gradient of C at every n-th step."""
 METRICS = ("accuracy", "nll", "entropy", "ece", "confident_wrong", "ece_floor", "too_sure")
 COLLAPSED = 0.1
 """A weighted sum this much less accurate than the best one is no point of the curve."""
@@ -155,14 +153,14 @@ def run_method(
     rows = defaultdict(list)
     for architecture, model in models.items():
         scores = {}
-        unsearched = name == NO_SEARCH or name in REFRESH
-        for rate in () if unsearched else LEARNING_RATES:
+        rates = (J6Config().learning_rate,) if name == NO_SEARCH else LEARNING_RATES
+        for rate in rates:
             key = f"{architecture}|{name}|{rate}|search"
             found = results.get(
                 key, lambda r=rate, m=model: tune(m, settings, r, 0, validation=True)
             )
             scores[rate] = found["nll"]
-        best = min(scores, key=lambda rate: scores[rate], default=J6Config().learning_rate)
+        best = min(scores, key=lambda rate: scores[rate])
         for seed in range(seeds):
             key = f"{architecture}|{name}|{best}|{seed}"
             found = results.get(key, lambda s=seed, m=model, r=best: tune(m, settings, r, s))
@@ -227,19 +225,30 @@ def interpolate(entropy: float, points: list[tuple[float, ...]], column: int) ->
     return points[-1][column]
 
 
-def compare_refresh(results: Results, models: dict[str, Any], seeds: int) -> None:
-    """Print what computing the gradient of C at every n-th step only changes, in pairs."""
-    table = {n: run_method(results, models, n, s, seeds) for n, s in REFRESH.items()}
-    first = next(iter(table))
-    print(f"{3 * seeds} runs each; differences from {first!r} with their standard errors")
-    for name, rows in table.items():
-        print(f"\n{name}")
+def compare_refresh(
+    results: Results, models: dict[str, Any], every: list[int], rate: float, seeds: int
+) -> None:
+    """Print what values of ``refresh_every`` change against the first of them, in pairs."""
+    table: dict[int, dict[str, list[dict[str, float]]]] = {n: {} for n in every}
+    for n, (architecture, model) in itertools.product(every, models.items()):
+        table[n][architecture] = [
+            results.get(
+                f"{architecture}|J6 every {n}|{rate}|{seed}",
+                lambda n=n, m=model, s=seed: tune(m, {"refresh_every": n}, rate, s),
+            )
+            for seed in range(seeds)
+        ]
+    first = table[every[0]]
+    print(f"{len(models) * seeds} runs each, learning rate {rate}; minus the first, in pairs")
+    for n, rows in table.items():
+        print(f"\nrefresh_every={n}")
         for metric in METRICS:
-            line = f"  {metric:16}{mean_of(rows, metric):8.4f}"
-            if name != first:
-                difference, error = paired(rows, table[first], metric)
-                line += f"   {difference:+.4f} ± {error:.4f}"
-            print(line)
+            mean, error = paired(rows, first, metric)
+            change = f"   {mean:+.4f} ± {error:.4f} (standard error)" if n != every[0] else ""
+            print(f"  {metric:16}{mean_of(rows, metric):8.4f}{change}")
+        pairs = [p for name in rows for p in zip(rows[name], first[name], strict=True)]
+        lost = [before["accuracy"] - own["accuracy"] for own, before in pairs]
+        print(f"  {sum(x > COLLAPSED for x in lost)} runs collapsed; most lost: {max(lost):.3f}")
 
 
 def main() -> None:
@@ -248,14 +257,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cache", type=Path, default=Path("runs/j6_quality"))
     parser.add_argument("--only", nargs="*", help="names of methods besides the weighted sums")
-    parser.add_argument("--refresh", action="store_true", help="compare refresh_every alone")
+    parser.add_argument(
+        "--refresh", type=int, nargs="+", metavar="N", help="compare values of refresh_every alone"
+    )
+    parser.add_argument(
+        "--learning-rate", type=float, default=J6Config().learning_rate, help="for --refresh"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.cache.mkdir(parents=True, exist_ok=True)
     results = Results(arguments.cache / "runs.jsonl")
     models = {name: trained_model(name, arguments.cache) for name in ARCHITECTURES}
     if arguments.refresh:
-        compare_refresh(results, models, arguments.seeds)
+        rate = arguments.learning_rate
+        compare_refresh(results, models, arguments.refresh, rate, arguments.seeds)
         return
     chosen = {
         name: settings
