@@ -133,8 +133,8 @@ class AnswerRunner:
             found.append(values.detach())
             if row is None:
                 passes -= 1
-                upstream = _upstream(values, cut)
-                row = leaf_gradients(logits, leaves, upstream, keep=passes > 0)
+                # No name for what comes from above: it would outlive its turn.
+                row = leaf_gradients(logits, leaves, _upstream(values, cut), keep=passes > 0)
             rows.append(row)
         return torch.stack(found), torch.stack(rows)
 

@@ -75,11 +75,11 @@ def test_every_way_to_a_direction_runs() -> None:
     assert directions["per_example"].shape == (2, 2, 2, 8 * 128)
 
 
-def test_a_step_takes_hardly_more_memory_than_plain_training() -> None:
+def test_a_step_takes_less_memory_than_plain_training() -> None:
     arguments = argparse.Namespace(
         size="tiny", dtype="float32", device="cpu", batch=4, length=64, answer=32
     )
     workload = j6_speed.Workload(arguments)
     with frozen(workload.model):
         plain, j6 = (j6_speed.peak_memory(w, "cpu") for w in (workload.plain, workload.j6))
-    assert j6 < 1.1 * plain
+    assert j6 < 0.95 * plain
