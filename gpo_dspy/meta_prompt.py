@@ -142,14 +142,6 @@ class MetaPrompt:
         return {name: text for name, text in fields.items() if text}
 
 
-def signature(style: type[dspy.Signature], fields: Mapping[str, str]) -> type[dspy.Signature]:
-    """Return the signature with only those input fields that are given."""
-    for name in style.input_fields:
-        if name not in fields:
-            style = style.delete(name)
-    return style
-
-
 def percent(score: float) -> str:
     """Write a score in [0, 1] as the prompt model reads it."""
     return f"{100 * score:.1f} of 100"

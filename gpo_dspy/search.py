@@ -188,7 +188,7 @@ class Search:
         asked = [(name, request) for name in retrieved for request in requests[name]]
         written = self.rewriter.write([(r.meta_prompt, self.guards[name]) for name, r in asked])
         if not any(_asked_for(record) for record in state.records):
-            verify_rewrites(written, self.rewriter.lm.model)
+            verify_rewrites(written, self.rewriter.prompt_model.lm.model)
         by_predictor: dict[str, list[Rewrite]] = {}
         for rewrite, (name, request) in zip(written, asked, strict=True):
             by_predictor.setdefault(name, []).append(
