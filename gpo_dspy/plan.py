@@ -36,6 +36,7 @@ class Plan:
         holdout: Examples kept for the final claim.
         first_round: Metric calls that a step's first round may take.
         expected_cost: US dollars, roughly; None if a price is not known.
+        direction_requests: Requests a step that put the update direction into words.
     """
 
     max_metric_calls: int
@@ -47,6 +48,7 @@ class Plan:
     holdout: int
     first_round: int
     expected_cost: float | None = None
+    direction_requests: int = 0
 
     @property
     def reserve(self) -> int:
@@ -55,9 +57,12 @@ class Plan:
 
     def __str__(self) -> str:
         cost = "" if self.expected_cost is None else f"; roughly ${self.expected_cost:.2g}"
+        asked = (
+            f" and {self.direction_requests} for the direction" if self.direction_requests else ""
+        )
         return (
             f"up to {self.max_metric_calls:,} metric calls; about {self.steps} steps of "
-            f"{self.candidates} candidates; {self.train} training and {self.validation} validation "
+            f"{self.candidates} candidates{asked}; {self.train} training and {self.validation} validation "
             f"examples searched, {self.holdout} kept for the final claim ({self.reserve} calls)"
             f"{cost}"
         )

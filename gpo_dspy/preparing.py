@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import dspy
@@ -94,4 +95,4 @@ def data_and_plan(
         evaluation=settings.evaluation,
         trial=settings.trial,
     )
-    return data, plan
+    return data, replace(plan, direction_requests=len(getattr(settings.direction, "kinds", ())))

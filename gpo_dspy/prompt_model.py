@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError
@@ -25,12 +25,14 @@ class Question:
     Attributes:
         kind: What is asked for, such as "generate"; part of what the journal knows it by.
         signature: How it is asked for: one output field.
-        fields: The input fields that have something to say; others are not shown.
+        fields: The input fields; empty ones are not shown.
+        words: Words that the answer was asked to keep to, if it was.
     """
 
     kind: str
     signature: type[dspy.Signature]
     fields: Mapping[str, str]
+    words: int | None = None
 
     @property
     def wanted(self) -> str:
@@ -39,10 +41,10 @@ class Question:
 
     @property
     def shown_signature(self) -> type[dspy.Signature]:
-        """The signature with only those input fields that are given."""
+        """The signature with only those input fields that have something to say."""
         shown = self.signature
         for name in self.signature.input_fields:
-            if name not in self.fields:
+            if not self.fields.get(name):
                 shown = shown.delete(name)
         return shown
 
@@ -75,8 +77,9 @@ class PromptModel:
         Raises:
             BackendUnavailable: The backend refused, or stayed away.
         """
-        fields = {name: _sendable(self.hide(text)) for name, text in question.fields.items()}
-        question = Question(question.kind, question.signature, fields)
+        given = {name: text for name, text in question.fields.items() if text}
+        fields = {name: _sendable(self.hide(text)) for name, text in given.items()}
+        question = replace(question, fields=fields)
         known_by = json.dumps([self.lm.model, question.kind, fields])
         return self.journal.answer(known_by, lambda: self._answer(question), self.ledger)
 
