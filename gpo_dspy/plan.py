@@ -57,12 +57,12 @@ class Plan:
 
     def __str__(self) -> str:
         cost = "" if self.expected_cost is None else f"; roughly ${self.expected_cost:.2g}"
-        asked = (
-            f" and {self.direction_requests} for the direction" if self.direction_requests else ""
-        )
+        more = self.direction_requests
+        asked = f" and {more} request{'s' * (more > 1)} for the direction" if more else ""
         return (
             f"up to {self.max_metric_calls:,} metric calls; about {self.steps} steps of "
-            f"{self.candidates} candidates{asked}; {self.train} training and {self.validation} validation "
+            f"{self.candidates} candidates{asked}; "
+            f"{self.train} training and {self.validation} validation "
             f"examples searched, {self.holdout} kept for the final claim ({self.reserve} calls)"
             f"{cost}"
         )
