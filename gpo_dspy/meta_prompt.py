@@ -76,6 +76,13 @@ class EditPrompt(GeneratePrompt):
     """
 
 
+FOLLOW_SUMMARY = (
+    "A summary of the prompts tried so far stands for them: build on what it says helped, and "
+    "leave what it says did not."
+)
+FOLLOW_REFLECTION = "A judgement of the current prompt is given: mend what it finds wrong."
+
+
 @dataclass(frozen=True, slots=True)
 class MetaPrompt:
     """One request to the prompt model, as values; empty ones are not shown.
@@ -112,6 +119,17 @@ class MetaPrompt:
     def sent_back(self, text: str, words_changed: int) -> MetaPrompt:
         """Return the same request with an answer that changed too many words held against it."""
         return replace(self, too_long=(text, words_changed))
+
+    def instructing(self, style: type[dspy.Signature]) -> type[dspy.Signature]:
+        """Return the signature, with what to do with an update direction in words if there is one.
+
+        Args:
+            style: :class:`GeneratePrompt` or :class:`EditPrompt`.
+        """
+        advice = [FOLLOW_SUMMARY] * bool(self.summary) + [FOLLOW_REFLECTION] * bool(self.reflection)
+        if advice:
+            style = style.with_instructions(" ".join([style.instructions, *advice]))
+        return style
 
     def fields(self) -> dict[str, str]:
         """Return the input fields of :class:`GeneratePrompt` that have something to say."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import dspy
@@ -95,4 +94,4 @@ def data_and_plan(
         evaluation=settings.evaluation,
         trial=settings.trial,
     )
-    return data, replace(plan, direction_requests=len(getattr(settings.direction, "kinds", ())))
+    return data, plan

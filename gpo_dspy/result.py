@@ -74,7 +74,7 @@ class GPOResult:
         outcomes: How the metric calls ended, counted.
         fates: What became of the rewrites, counted.
         task_usage: LM calls, tokens and US dollars of the program.
-        prompt_usage: The same of the prompt model.
+        prompt_usage: The same of the prompt model, for rewrites and directions in words.
         seconds: Wall time.
         records: Every step.
         trajectories: Every scored prompt by predictor, in order of age.

@@ -68,7 +68,8 @@ class Rewriter:
         return self._clipped(request, rewrite, guard) if self.on_excess == "clip" else rewrite
 
     def _ask(self, request: MetaPrompt) -> str | Fate:
-        return self.prompt_model.ask(Question(self.style, STYLES[self.style], request.fields()))
+        signature = request.instructing(STYLES[self.style])
+        return self.prompt_model.ask(Question(self.style, signature, request.fields()))
 
     def _measured(self, request: MetaPrompt, text: str | Fate, guard: Guard) -> Rewrite:
         """Decide the fate of an answer; one over the budget is for now dropped."""

@@ -56,6 +56,8 @@ class Run:
         self._start = start_state(student)
         prompt_model = prompt_model_for(optimizer, student)
         self._data, self._plan = data_and_plan(optimizer, self._start, trainset, valset, testset)
+        in_words = getattr(optimizer.settings.direction, "kinds", ())
+        self._plan = replace(self._plan, direction_requests=len(in_words))
         cost = expected_cost(student, self._data.examples, prompt_model, self._plan)
         self._plan = replace(self._plan, expected_cost=cost)
         secrets = secrets_of(optimizer, student, prompt_model)

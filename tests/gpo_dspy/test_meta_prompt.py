@@ -9,6 +9,8 @@ import pytest
 from fakes import scripted_lm
 
 from gpo_dspy.meta_prompt import (
+    FOLLOW_REFLECTION,
+    FOLLOW_SUMMARY,
     LONGEST_VALUE,
     EditPrompt,
     GeneratePrompt,
@@ -118,3 +120,16 @@ def test_shortening_keeps_both_ends() -> None:
     assert short.endswith("end")
     assert len(short) < LONGEST_VALUE + 50
     assert shorten("x" * LONGEST_VALUE) == "x" * LONGEST_VALUE
+
+
+def test_a_direction_in_words_is_shown_and_referred_to() -> None:
+    assert REQUEST.instructing(EditPrompt) is EditPrompt
+    for values, section, said in (
+        ({"summary": "Sorting helps."}, "trajectory_summary", FOLLOW_SUMMARY),
+        ({"reflection": "It is vague."}, "reflection", FOLLOW_REFLECTION),
+    ):
+        request = replace(REQUEST, **values)  # type: ignore[arg-type]
+        assert request.fields()[section] in values.values()
+        assert section not in REQUEST.fields()
+        told = request.instructing(EditPrompt).instructions
+        assert told == f"{EditPrompt.instructions} {said}"
