@@ -83,10 +83,11 @@ class Reflection:
 
     def questions(self, view: View) -> tuple[Question, ...]:
         """Ask what is wrong with the current prompt."""
-        others = isinstance(self.momentum, WrittenDirection) and self.momentum.questions(view)
+        momentum = self.momentum
+        asked = tuple(momentum.questions(view)) if isinstance(momentum, WrittenDirection) else ()
         failures = view.failures(self.failures)
         if not failures:
-            return tuple(others or ())
+            return asked
         fields = {
             "task_description": view.task_description,
             "current_prompt": view.current.text,
@@ -95,4 +96,4 @@ class Reflection:
             "failures": numbered("Failure", failures),
             "length": f"At most {self.words} words.",
         }
-        return (*(others or ()), Question("reflection", ReflectOnFailures, fields, self.words))
+        return (*asked, Question("reflection", ReflectOnFailures, fields, self.words))
