@@ -32,6 +32,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import dspy
 
 from gpo_dspy import GPO, sandbox
+from gpo_dspy.direction import Reflection, Relevance
 from gpo_dspy.sandbox import provider
 
 N_TRAIN, N_VAL, N_TEST = 40, 40, 150
@@ -210,6 +211,9 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
 }
 ABLATIONS: dict[str, Callable[..., Any]] = {
     "GPO, no retrieval": gpo_varied(direction="none"),
+    "GPO, summary": gpo_varied(direction="summary"),
+    "GPO, reflection": gpo_varied(direction="reflection"),
+    "GPO, reflection and retrieval": gpo_varied(direction=Reflection(Relevance())),
     "GPO, no schedule": gpo_varied(schedule="constant"),
     "GPO, no race": gpo_varied(evaluation="full"),
     "GPO, no failures": gpo_varied(failures=0),
@@ -301,7 +305,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", help="optimizers to run")
-    parser.add_argument("--ablations", action="store_true", help="also GPO with a part left out")
+    parser.add_argument("--ablations", action="store_true", help="also GPO with a part changed")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", default="benchmarks/results")
     return parser.parse_args()

@@ -1,19 +1,23 @@
-"""The requests of one step: the same direction for all, failures dealt out among them."""
+"""What one step asks: the same direction in all requests, failures dealt out among them."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import dspy
 
 from gpo_dspy.data import Data
+from gpo_dspy.direction import View
 from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.meta_prompt import RULES, MetaPrompt
 from gpo_dspy.program import describe_predictor
 from gpo_dspy.showing import deal, failures_through, show_example, show_failure
-from gpo_dspy.state import ScoredPrompt
+from gpo_dspy.state import RunState, ScoredPrompt, UpdateDirection
+from gpo_dspy.trajectory import Trajectory
+from gpo_dspy.wording import latest_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Asking:
         step: int,
         candidates: int,
         current: Mapping[str, ScoredPrompt],
-        retrieved: Mapping[str, tuple[ScoredPrompt, ...]],
+        directions: Mapping[str, UpdateDirection],
         words: int,
         results: Mapping[int, Evaluation],
         objective: str = "",
@@ -54,7 +58,7 @@ class Asking:
             step: The step to come, from 1.
             candidates: How many to ask for.
             current: The present prompts of the predictors to be rewritten.
-            retrieved: Their update directions.
+            directions: Their update directions.
             words: The word budget.
             results: What is known of the current program, by example index.
             objective: What the score is made of, if of several scores.
@@ -69,17 +73,16 @@ class Asking:
                 Request(
                     MetaPrompt(
                         task_description=describe_predictor(self.student, predictor),
-                        retrieved=retrieved[predictor],
+                        retrieved=directions[predictor].prompts,
                         current=prompt,
                         examples=examples,
-                        failures=tuple(
-                            show_failure(self.data.examples[index], results[index], predictor)
-                            for index in share
-                        ),
+                        failures=self._show_failures(share, results, predictor),
                         words=words,
                         variation=(number, candidates),
                         rules=self.rules,
                         objective=objective,
+                        summary=directions[predictor].text("summary"),
+                        reflection=directions[predictor].text("reflection"),
                     ),
                     tuple(share),
                 )
@@ -87,6 +90,49 @@ class Asking:
             ]
             for predictor, prompt in current.items()
         }
+
+    def views(
+        self,
+        state: RunState,
+        current: Mapping[str, ScoredPrompt],
+        trajectories: Mapping[str, Trajectory],
+        results: Mapping[int, Evaluation],
+        objective: str = "",
+    ) -> dict[str, View]:
+        """Return what each update direction may be put into words from.
+
+        Args:
+            state: Where the run stands; its records hold the texts of earlier steps.
+            current: The present prompts of the predictors to be rewritten.
+            trajectories: What was tried, by predictor.
+            results: What is known of the current program, by example index.
+            objective: What the score is made of, if of several scores.
+        """
+
+        def failures(predictor: str, count: int) -> tuple[str, ...]:
+            failed = failures_through(results, [predictor])
+            rng = random.Random(f"{self.seed}/{state.step + 1}/{predictor}/direction")
+            drawn = rng.sample(failed, min(count, len(failed)))
+            return self._show_failures(drawn, results, predictor)
+
+        return {
+            name: View(
+                step=state.step + 1,
+                task_description=describe_predictor(self.student, name),
+                trajectory=trajectories[name],
+                current=prompt,
+                former=latest_texts(state.records, name),
+                failures=partial(failures, name),
+                objective=objective,
+            )
+            for name, prompt in current.items()
+        }
+
+    def _show_failures(
+        self, indices: Sequence[int], results: Mapping[int, Evaluation], predictor: str
+    ) -> tuple[str, ...]:
+        examples = self.data.examples
+        return tuple(show_failure(examples[i], results[i], predictor) for i in indices)
 
     def _show_examples(self, indices: Sequence[int]) -> tuple[str, ...]:
         return tuple(show_example(self.data.examples[index]) for index in indices)

@@ -44,13 +44,16 @@ def optimize(
 
 def step(search: Search, state: RunState) -> RunState:
     """Take one step: the next state, with the best candidate as its current program."""
-    words, retrieved = 0, {}
+    words, directions = 0, {}
     with search.aim(state):  # of several objectives: at one trade-off
         candidates = search.new_demos(state)
         if not candidates:  # the step is for instructions, as most are
             predictors = search.select_predictors(state)
             words = search.word_budget(state)
-            retrieved = search.retrieve(state, predictors)
-            candidates = search.rewrite(state, words, retrieved)
+            directions = search.retrieve(state, predictors)
+            candidates = search.recalled(state, predictors)
+            if not candidates:  # no earlier run knows better
+                directions = search.put_into_words(state, directions)
+                candidates = search.rewrite(state, words, directions)
         standings = search.score(state, candidates)
-    return search.record(state, words, retrieved, candidates, standings)
+    return search.record(state, words, directions, candidates, standings)

@@ -50,11 +50,13 @@ class GeneratePrompt(dspy.Signature):  # type: ignore[misc]  # DSPy has no types
 
     task_description: str = dspy.InputField(desc="what the program gets and gives")
     scored_prompts: str = dspy.InputField(desc="earlier prompts with scores, ascending")
+    trajectory_summary: str = dspy.InputField(desc="what the prompts tried so far have taught")
     current_prompt: str = dspy.InputField(desc="the prompt to improve")
     current_score: str = dspy.InputField(desc="score of the current prompt")
     objective: str = dspy.InputField(desc="what the score is made of")
     task_examples: str = dspy.InputField(desc="examples of the task")
     failures: str = dspy.InputField(desc="what went wrong with the current prompt")
+    reflection: str = dspy.InputField(desc="a judgement of what is wrong with the current prompt")
     word_budget: str = dspy.InputField(desc="how much may change")
     rules: str = dspy.InputField(desc="rules for the new prompt")
     too_long: str = dspy.InputField(desc="an earlier answer that changed too much")
@@ -74,6 +76,13 @@ class EditPrompt(GeneratePrompt):
     """
 
 
+FOLLOW_SUMMARY = (
+    "A summary of the prompts tried so far stands for them: build on what it says helped, and "
+    "leave what it says did not."
+)
+FOLLOW_REFLECTION = "A judgement of the current prompt is given: mend what it finds wrong."
+
+
 @dataclass(frozen=True, slots=True)
 class MetaPrompt:
     """One request to the prompt model, as values; empty ones are not shown.
@@ -90,6 +99,8 @@ class MetaPrompt:
         too_long: (rewrite, words it changed) if an earlier answer went over the budget.
         rules: What the new prompt must keep to.
         objective: What the score is made of, if of several scores.
+        summary: The update direction in words: a summary of the trajectory.
+        reflection: The same: what is wrong with the current prompt.
     """
 
     task_description: str
@@ -102,26 +113,37 @@ class MetaPrompt:
     too_long: tuple[str, int] | None = None
     rules: tuple[str, ...] = RULES
     objective: str = ""
+    summary: str = ""
+    reflection: str = ""
 
     def sent_back(self, text: str, words_changed: int) -> MetaPrompt:
         """Return the same request with an answer that changed too many words held against it."""
         return replace(self, too_long=(text, words_changed))
+
+    def instructing(self, style: type[dspy.Signature]) -> type[dspy.Signature]:
+        """Return the signature, with what to do with an update direction in words if there is one.
+
+        Args:
+            style: :class:`GeneratePrompt` or :class:`EditPrompt`.
+        """
+        advice = [FOLLOW_SUMMARY] * bool(self.summary) + [FOLLOW_REFLECTION] * bool(self.reflection)
+        if advice:
+            style = style.with_instructions(" ".join([style.instructions, *advice]))
+        return style
 
     def fields(self) -> dict[str, str]:
         """Return the input fields of :class:`GeneratePrompt` that have something to say."""
         number, total = self.variation
         fields = {
             "task_description": self.task_description,
-            "scored_prompts": "\n\n".join(
-                f"Prompt {i}, score {percent(prompt.score)}{_origin(prompt)}:\n"
-                f"<prompt>\n{prompt.text}\n</prompt>"
-                for i, prompt in enumerate(self.retrieved, start=1)
-            ),
+            "scored_prompts": show_scored(self.retrieved),
+            "trajectory_summary": self.summary,
             "current_prompt": self.current.text,
             "current_score": percent(self.current.score),
             "objective": self.objective,
-            "task_examples": _numbered("Example", self.examples),
-            "failures": _numbered("Failure", self.failures),
+            "task_examples": numbered("Example", self.examples),
+            "failures": numbered("Failure", self.failures),
+            "reflection": self.reflection,
             "word_budget": f"Change at most {self.words} words of the current prompt.",
             "rules": "\n".join(f"- {rule}" for rule in self.rules),
             "too_long": "",
@@ -142,17 +164,18 @@ class MetaPrompt:
         return {name: text for name, text in fields.items() if text}
 
 
-def signature(style: type[dspy.Signature], fields: Mapping[str, str]) -> type[dspy.Signature]:
-    """Return the signature with only those input fields that are given."""
-    for name in style.input_fields:
-        if name not in fields:
-            style = style.delete(name)
-    return style
-
-
 def percent(score: float) -> str:
     """Write a score in [0, 1] as the prompt model reads it."""
     return f"{100 * score:.1f} of 100"
+
+
+def show_scored(prompts: Sequence[ScoredPrompt]) -> str:
+    """Write prompts with their scores, in the order given."""
+    return "\n\n".join(
+        f"Prompt {i}, score {percent(prompt.score)}{_origin(prompt)}:\n"
+        f"<prompt>\n{prompt.text}\n</prompt>"
+        for i, prompt in enumerate(prompts, start=1)
+    )
 
 
 def show_fields(prefix: str, values: Mapping[str, Any]) -> list[str]:
@@ -174,5 +197,6 @@ def _origin(prompt: ScoredPrompt) -> str:
     return f" ({prompt.origin})" if prompt.origin else ""
 
 
-def _numbered(what: str, texts: Sequence[str]) -> str:
+def numbered(what: str, texts: Sequence[str]) -> str:
+    """Write texts one after the other, each with a heading such as "Failure 1"."""
     return "\n\n".join(f"{what} {i}\n{text}" for i, text in enumerate(texts, start=1))

@@ -63,7 +63,10 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             learn less from each metric call. Default: one for every 125 metric calls, 4 to 16; 4
             under other limits, which may end the run sooner.
         direction: Which 8 earlier prompts are shown: "relevance", "recency", "importance",
-            "relevance_and_score", "none", or a ``Direction`` such as ``Relevance(k=5)``.
+            "relevance_and_score", "none", or a ``Direction`` such as ``Relevance(k=5)``. Or what
+            the prompt model writes instead, asked once more a step: "summary" of the trajectory,
+            carried on from step to step, or "reflection" on failures of the current prompt; see
+            :mod:`gpo_dspy.direction`.
         schedule: Words a rewrite may change: "cosine", "linear" (both from 50 to 25 words),
             "constant", "warm_restarts", "plateau", a ``Schedule`` such as ``Cosine(80, 20)``, or a
             function ``step, steps, scores -> words``.

@@ -47,6 +47,7 @@ class Plan:
         expected_cost: US dollars, roughly; None if a price is not known.
         first_round: Metric calls of a candidate's first round.
         last_round: Metric calls that one candidate then takes to the end of the step.
+        direction_requests: Requests a step that put the update direction into words.
     """
 
     max_metric_calls: int
@@ -59,6 +60,7 @@ class Plan:
     expected_cost: float | None = None
     first_round: int = 0
     last_round: int = 0
+    direction_requests: int = 0
 
     @property
     def reserve(self) -> int:
@@ -83,9 +85,12 @@ class Plan:
 
     def __str__(self) -> str:
         cost = "" if self.expected_cost is None else f"; roughly ${self.expected_cost:.2g}"
+        more = self.direction_requests
+        asked = f" and {more} request{'s' * (more > 1)} for the direction" if more else ""
         return (
             f"up to {self.max_metric_calls:,} metric calls; about {self.steps} steps of "
-            f"{self.candidates} candidates; {self.train} training and {self.validation} validation "
+            f"{self.candidates} candidates{asked}; "
+            f"{self.train} training and {self.validation} validation "
             f"examples searched, {self.holdout} kept for the final claim ({self.reserve} calls)"
             f"{cost}"
         )

@@ -19,7 +19,7 @@ OUTPUT_TOKENS = 100
 
 REQUEST_TOKENS = (1_500, 150)
 """Tokens of a request for a rewrite and of its answer; requests of our sandbox runs took 1,300 to
-1,700, with short examples."""
+1,700, with short examples. One for a direction in words is taken to be as long."""
 
 
 def expected_cost(
@@ -49,7 +49,8 @@ def expected_cost(
     if price is None:
         return None
     rewrite = sum(tokens * each for tokens, each in zip(REQUEST_TOKENS, price, strict=True))
-    return plan.max_metric_calls * per_call + plan.steps * plan.candidates * rewrite
+    requests = plan.steps * (plan.candidates + plan.direction_requests)
+    return plan.max_metric_calls * per_call + requests * rewrite
 
 
 def price_of(lm: Any) -> tuple[float, float] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
@@ -73,7 +74,7 @@ class GPOResult:
         outcomes: How the metric calls ended, counted.
         fates: What became of the rewrites, counted.
         task_usage: LM calls, tokens and US dollars of the program.
-        prompt_usage: The same of the prompt model.
+        prompt_usage: The same of the prompt model, for rewrites and directions in words.
         seconds: Wall time.
         records: Every step.
         trajectories: Every scored prompt by predictor, in order of age.
@@ -121,6 +122,12 @@ class GPOResult:
         calls = self.records[-1].metric_calls / len(self.records)
         return calls, calls * self.cost / max(self.metric_calls, 1)
 
+    @property
+    def unwritten_directions(self) -> dict[Fate, int]:
+        """Why steps went on without a direction in words that was asked for, counted."""
+        problems = (text.problem for record in self.records for text in record.texts)
+        return dict(Counter(problem for problem in problems if problem))
+
     def front_rows(self) -> list[tuple[str, ...]]:
         """Return the front as rows of a table, the first one its head."""
         if not self.front:
@@ -163,8 +170,8 @@ class GPOResult:
             if self.claim
             else f"{100 * self.start_score:.1f} % -> {100 * self.best_score:.1f} % on the search's "
             "own examples (not measured on others, so no gain is claimed)",
-            f"{self.metric_calls:,} metric calls, {self.prompt_usage.lm_calls:,} rewrites asked "
-            f"for, ${self.cost:.4f}, {self.seconds:.1f} s",
+            f"{self.metric_calls:,} metric calls, {self.prompt_usage.lm_calls:,} requests to the "
+            f"prompt model, ${self.cost:.4f}, {self.seconds:.1f} s",
             f"stopped: {self.stop_reason.value}; one more step: about {self.step_price[0]:.0f} "
             f"metric calls, ${self.step_price[1]:.4f}",
         ]
@@ -187,7 +194,12 @@ class GPOResult:
         failed = {Outcome[name].value: n for name, n in self.outcomes.items()}
         failed.pop(Outcome.SCORED.value, None)
         refused = {Fate[name].value: n for name, n in self.fates.items() if not Fate[name].usable}
-        for what, counts in (("metric calls that failed", failed), ("rewrites not tried", refused)):
+        texts = {fate.value: n for fate, n in self.unwritten_directions.items()}
+        for what, counts in (
+            ("metric calls that failed", failed),
+            ("rewrites not tried", refused),
+            ("directions not put into words", texts),
+        ):
             if counts:
                 lines.append(f"{what}: " + "; ".join(f"{n:,} {why}" for why, n in counts.items()))
         return "\n".join(lines)

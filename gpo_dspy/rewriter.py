@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-import dspy
-from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError
-
-from gpo_dspy.backend_errors import Patience
 from gpo_dspy.edits import clip, words_changed
 from gpo_dspy.execution.parallel import ordered_map
 from gpo_dspy.guards import Guard
-from gpo_dspy.journal import Journal
-from gpo_dspy.ledger import Ledger
-from gpo_dspy.meta_prompt import EditPrompt, GeneratePrompt, MetaPrompt, signature
+from gpo_dspy.meta_prompt import EditPrompt, GeneratePrompt, MetaPrompt
+from gpo_dspy.prompt_model import PromptModel, Question
 from gpo_dspy.state import Fate, Rewrite
-
-logger = logging.getLogger(__name__)
 
 Style = Literal["generate", "edit"]
 OnExcess = Literal["clip", "drop", "accept"]
@@ -36,27 +27,15 @@ class Rewriter:
     hunk by hunk (the counterpart of gradient clipping), dropped, or accepted as it is.
 
     Attributes:
-        lm: The prompt model.
+        prompt_model: Writes them.
         style: "generate" writes the prompt anew, "edit" revises the current one.
         on_excess: What becomes of a rewrite that is still over budget: "clip", "drop" or "accept".
             With "accept" it is not sent back either: the budget is a request, as in the paper.
-        num_threads: Requests that run at the same time.
-        patience: How long a request waits for the backend.
-        ledger: Counts the LM calls.
-        gate: Called before each request; stops it by raising.
-        journal: Keeps the answers, and knows those of an earlier session.
-        hide: Takes keys out of what is shown to the prompt model.
     """
 
-    lm: dspy.LM
+    prompt_model: PromptModel
     style: Style = "generate"
     on_excess: OnExcess = "clip"
-    num_threads: int = 8
-    patience: Patience = Patience()
-    ledger: Ledger = field(default_factory=Ledger)
-    gate: Callable[[], None] = lambda: None
-    journal: Journal = field(default_factory=Journal)
-    hide: Callable[[str], str] = str
 
     def write(self, requests: Sequence[tuple[MetaPrompt, Guard]]) -> list[Rewrite]:
         """Answer each request with one rewrite, in order.
@@ -67,9 +46,8 @@ class Rewriter:
         Raises:
             BackendUnavailable: The prompt model's backend refused, or stayed away.
         """
-        return ordered_map(
-            lambda request: self._write(*request), requests, num_threads=self.num_threads
-        )
+        threads = self.prompt_model.num_threads
+        return ordered_map(lambda request: self._write(*request), requests, num_threads=threads)
 
     def _write(self, request: MetaPrompt, guard: Guard) -> Rewrite:
         first = self._ask(request)
@@ -90,24 +68,8 @@ class Rewriter:
         return self._clipped(request, rewrite, guard) if self.on_excess == "clip" else rewrite
 
     def _ask(self, request: MetaPrompt) -> str | Fate:
-        """Return the prompt model's answer, or why there is none; a known one is not paid again."""
-        fields = {name: _sendable(self.hide(text)) for name, text in request.fields().items()}
-        known_by = json.dumps([self.lm.model, self.style, fields])
-        return self.journal.answer(known_by, lambda: self._answer(fields), self.ledger)
-
-    def _answer(self, fields: Mapping[str, str]) -> str | Fate:
-        self.gate()
-        predict = dspy.Predict(signature(STYLES[self.style], fields))
-        try:
-            # The caller's program may be traced or streamed; the prompt model's work is not.
-            with dspy.context(lm=self.lm, trace=[], send_stream=None):
-                answer = self.patience.call(lambda: predict(**fields))
-        except AdapterParseError:
-            return Fate.UNPARSABLE
-        except LMInvalidRequestError as error:
-            logger.warning("No rewrite: %s", self.patience.hide(str(error).splitlines()[0]))
-            return Fate.UNANSWERED
-        return unwrap(str(answer.improved_prompt or ""))
+        signature = request.instructing(STYLES[self.style])
+        return self.prompt_model.ask(Question(self.style, signature, request.fields()))
 
     def _measured(self, request: MetaPrompt, text: str | Fate, guard: Guard) -> Rewrite:
         """Decide the fate of an answer; one over the budget is for now dropped."""
@@ -135,22 +97,3 @@ class Rewriter:
         clipped = self._measured(request, text, guard)
         fate = Fate.CLIPPED if clipped.fate is Fate.KEPT else clipped.fate
         return Rewrite(text, fate, request.words, rewrite.words_proposed, clipped.words_changed)
-
-
-def _sendable(text: str) -> str:
-    """Replace halves of surrogate pairs, which broken data may hold and no provider can receive."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def unwrap(text: str) -> str:
-    """Strip what models put around a prompt: white space, code fences, quotation marks, tags."""
-    text = text.strip()
-    if text.startswith("```") and text.endswith("```") and "\n" in text:
-        text = text[text.index("\n") : -3].strip()
-    if text.startswith("<prompt>") and text.endswith("</prompt>"):
-        text = text[len("<prompt>") : -len("</prompt>")].strip()
-    for opening, closing in ('""', "“”", "''"):
-        inner = text[1:-1]
-        if text[:1] == opening and text[-1:] == closing and not {opening, closing} & set(inner):
-            text = inner.strip()
-    return text

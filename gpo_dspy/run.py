@@ -24,6 +24,7 @@ from gpo_dspy.preparing import data_and_plan, prompt_model_for, secrets_of, star
 from gpo_dspy.prices import expected_cost
 from gpo_dspy.program import with_state
 from gpo_dspy.program_state import ProgramState
+from gpo_dspy.prompt_model import PromptModel
 from gpo_dspy.report.progress import Progress
 from gpo_dspy.result import Claim, GPOResult
 from gpo_dspy.rewriter import Rewriter
@@ -55,6 +56,8 @@ class Run:
         self._start = start_state(student)
         prompt_model = prompt_model_for(optimizer, student)
         self._data, self._plan = data_and_plan(optimizer, self._start, trainset, valset, testset)
+        in_words = getattr(optimizer.settings.direction, "kinds", ())
+        self._plan = replace(self._plan, direction_requests=len(in_words))
         cost = expected_cost(student, self._data.examples, prompt_model, self._plan)
         self._plan = replace(self._plan, expected_cost=cost)
         secrets = secrets_of(optimizer, student, prompt_model)
@@ -103,10 +106,8 @@ class Run:
             on_result=self._on_metric_call,
             objective=optimizer.settings.objective,
         )
-        rewriter = Rewriter(
+        asked = PromptModel(
             prompt_model,
-            style=optimizer.style,
-            on_excess=optimizer.on_excess,
             num_threads=threads,
             patience=patience,
             ledger=self._prompt_ledger,
@@ -114,6 +115,7 @@ class Run:
             journal=self._journal,
             hide=secrets.hide,
         )
+        rewriter = Rewriter(asked, style=optimizer.style, on_excess=optimizer.on_excess)
         self._trajectories = {
             name: Trajectory(optimizer.embedder) for name, _ in self._start.instructions
         }

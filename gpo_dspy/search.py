@@ -39,9 +39,11 @@ from gpo_dspy.state import (
     ScoredPrompt,
     StepRecord,
     StopReason,
+    UpdateDirection,
 )
 from gpo_dspy.stopping import stop_reason
 from gpo_dspy.trajectory import Trajectory
+from gpo_dspy.wording import put_into_words
 
 CHANCES = 3
 """Races that a program may take part in where each is at a trade-off of its own."""
@@ -164,39 +166,52 @@ class Search:
         best_scores = [record.score for record in state.records]
         return self.settings.schedule(state.step + 1, self._steps_expected(state), best_scores)
 
-    def retrieve(
-        self, state: RunState, predictors: Sequence[str]
-    ) -> dict[str, tuple[ScoredPrompt, ...]]:
+    def retrieve(self, state: RunState, predictors: Sequence[str]) -> dict[str, UpdateDirection]:
         """Return the update direction: earlier prompts in ascending order of score."""
+        choose_from, trajectories = self.settings.direction, self.trajectories
         return {
-            name: self.settings.direction(self.trajectories[name], self._current(state, name))
+            name: UpdateDirection(choose_from(trajectories[name], self._current(state, name)))
             for name in predictors
         }
 
-    def rewrite(
-        self, state: RunState, words: int, retrieved: Mapping[str, tuple[ScoredPrompt, ...]]
-    ) -> list[Candidate]:
-        """Let the prompt model write the candidates, and mark those that were tried before.
+    def recalled(self, state: RunState, predictors: Sequence[str]) -> list[Candidate]:
+        """Ask the memory of earlier runs where a predictor is rewritten for the first time.
 
-        When a predictor is rewritten for the first time, the memory of earlier runs is asked
-        instead; its prompts are candidates like any other.
+        Its prompts stand in for rewrites, as candidates like any other.
         """
-        recalled = self._recalled(state, retrieved)
-        if recalled:
-            return self._mark_repeats(state, recalled)
+        return self._mark_repeats(state, self._recalled(state, predictors))
+
+    def put_into_words(
+        self, state: RunState, directions: Mapping[str, UpdateDirection]
+    ) -> dict[str, UpdateDirection]:
+        """Return the update direction with what the prompt model writes of it, if it is to."""
+        views = self.asking.views(
+            state,
+            {name: self._current(state, name) for name in directions},
+            self.trajectories,
+            self.pool.results(state.current),
+            self._objective(state),
+        )
+        texts = put_into_words(self.settings.direction, views, self.rewriter.prompt_model)
+        return {name: replace(known, texts=texts[name]) for name, known in directions.items()}
+
+    def rewrite(
+        self, state: RunState, words: int, directions: Mapping[str, UpdateDirection]
+    ) -> list[Candidate]:
+        """Let the prompt model write the candidates, and mark those that were tried before."""
         requests = self.asking.requests(
             state.step + 1,
             self.plan.width(self.board.remaining - self.plan.reserve),
-            {name: self._current(state, name) for name in retrieved},
-            retrieved,
+            {name: self._current(state, name) for name in directions},
+            directions,
             words,
             self.pool.results(state.current),
             self._objective(state),
         )
-        asked = [(name, request) for name in retrieved for request in requests[name]]
+        asked = [(name, request) for name in directions for request in requests[name]]
         written = self.rewriter.write([(r.meta_prompt, self.guards[name]) for name, r in asked])
         if not any(_asked_for(record) for record in state.records):
-            verify_rewrites(written, self.rewriter.lm.model)
+            verify_rewrites(written, self.rewriter.prompt_model.lm.model)
         by_predictor: dict[str, list[Rewrite]] = {}
         for rewrite, (name, request) in zip(written, asked, strict=True):
             by_predictor.setdefault(name, []).append(
@@ -227,14 +242,14 @@ class Search:
         self,
         state: RunState,
         words: int,
-        retrieved: Mapping[str, tuple[ScoredPrompt, ...]],
+        directions: Mapping[str, UpdateDirection],
         candidates: Sequence[Candidate],
         standings: Mapping[ProgramState, Standing],
     ) -> RunState:
         """Append the candidates to the trajectory, choose the next program, return the state."""
         step = state.step + 1
         candidates = [_scored(c, standings.get(c.of(state.current))) for c in candidates]
-        for name in retrieved:
+        for name in directions:
             self.trajectories[name].extend(
                 ScoredPrompt(rewrite.text, c.score, c.evaluations, step, rewrite.origin)
                 for c in candidates
@@ -253,13 +268,14 @@ class Search:
         record = StepRecord(
             step=step,
             parent=state.current,
-            predictors=tuple(retrieved),
+            predictors=tuple(directions),
             words_allowed=words,
-            retrieved=tuple(prompt for prompts in retrieved.values() for prompt in prompts),
+            retrieved=tuple(prompt for each in directions.values() for prompt in each.prompts),
             candidates=tuple(candidates),
             accepted=_position(candidates, state.current, winner) if winner else None,
             score=self.pool.estimates(accepted, caution=0.0)[best],
             metric_calls=self.board.metric_calls,
+            texts=tuple(text for each in directions.values() for text in each.texts),
         )
         records = (*state.records, record)
         return replace(

@@ -44,7 +44,7 @@ class Fate(enum.Enum):
     DROPPED = "over the word budget, dropped"
     REPEATED = "repeats a prompt already tried in this place"
     EMPTY = "empty, or without a word"
-    TOO_LONG = "longer than an instruction may be"
+    TOO_LONG = "much longer than it may be"
     MARKER = "contains a field marker of the chat format"
     NAME_LOST = (
         "lost a placeholder or a tool's name, or a field's, of the student's own instruction"
@@ -132,6 +132,42 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class DirectionText:
+    """An update direction in the prompt model's words.
+
+    Attributes:
+        kind: "summary" of the trajectory, or "reflection" on failures of the current prompt.
+        predictor: Whose instruction is to be rewritten.
+        step: The step it was written in.
+        text: The text; empty if there is none to use.
+        problem: Why there is none: the step went on without it.
+    """
+
+    kind: str
+    predictor: str
+    step: int
+    text: str = ""
+    problem: Fate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateDirection:
+    """What shows the prompt model where "up" is, for one predictor in one step.
+
+    Attributes:
+        prompts: Earlier prompts in ascending order of score.
+        texts: The direction in words.
+    """
+
+    prompts: tuple[ScoredPrompt, ...] = ()
+    texts: tuple[DirectionText, ...] = ()
+
+    def text(self, kind: str) -> str:
+        """Return the text of a kind, empty if there is none."""
+        return next((text.text for text in self.texts if text.kind == kind), "")
+
+
+@dataclass(frozen=True, slots=True)
 class StepRecord:
     """All that one step did.
 
@@ -146,6 +182,7 @@ class StepRecord:
         score: Score in [0, 1] of the best program after the step, estimated from what all
             accepted programs were scored on.
         metric_calls: Metric calls of the run so far.
+        texts: The update direction in words, if it was put into any.
     """
 
     step: int
@@ -157,6 +194,7 @@ class StepRecord:
     accepted: int | None
     score: float
     metric_calls: int
+    texts: tuple[DirectionText, ...] = ()
 
     @property
     def what(self) -> str:

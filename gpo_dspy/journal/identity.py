@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +146,10 @@ def _setting(value: Any) -> str:
     """Write the value of an argument so that equal values are written alike."""
     if isinstance(value, Mapping):
         value = dict(sorted(value.items()))
-    if callable(value) and not is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):  # a field may hold a function
+        parts = (f"{field.name}={_setting(getattr(value, field.name))}" for field in fields(value))
+        return f"{type(value).__qualname__}({', '.join(parts)})"
+    if callable(value):
         return f"{getattr(value, '__qualname__', type(value).__qualname__)} " + metric_fingerprint(
             value
         )

@@ -13,6 +13,7 @@ from gpo_dspy.edits import word_diff
 from gpo_dspy.evaluation.statistics import Estimate
 from gpo_dspy.meta_prompt import show_fields
 from gpo_dspy.result import GPOResult, percent
+from gpo_dspy.state import DirectionText
 
 STYLES = {"insert": "green", "delete": "red strike", "equal": ""}
 
@@ -36,6 +37,10 @@ def show_result(result: GPOResult, console: Console | None = None) -> None:
             lines = show_fields("", demo.values())
             shown = Text("\n".join(line.strip() for line in lines))
             console.print(Panel(shown, title=f"demo{title}, from {source}", title_align="left"))
+    for text in _last_directions(result):
+        about = "" if len(result.start) == 1 else f" for {text.predictor}"
+        title = f"last {text.kind}{about}, from step {text.step}"
+        console.print(Panel(Text(text.text), title=title, title_align="left"))
     console.print(_scores(result))
     if result.front:
         console.print(_front(result))
@@ -78,6 +83,12 @@ def _shared(before: str, after: str) -> int:
     while any(0 < same < len(t) and t[same - 1 : same + 1].isalnum() for t in (before, after)):
         same -= 1
     return same
+
+
+def _last_directions(result: GPOResult) -> list[DirectionText]:
+    """Return the last update direction in words, of each kind and predictor."""
+    texts = (text for record in result.records for text in record.texts if not text.problem)
+    return list({(text.predictor, text.kind): text for text in texts}.values())
 
 
 def _scores(result: GPOResult) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,10 +17,14 @@ from gpo_dspy.direction import (
     Importance,
     NoDirection,
     Recency,
+    Reflection,
     Relevance,
     RelevanceAndScore,
+    Summary,
+    WrittenDirection,
     as_direction,
 )
+from gpo_dspy.journal.identity import _setting
 from gpo_dspy.state import ScoredPrompt
 from gpo_dspy.trajectory import Trajectory
 
@@ -36,7 +41,13 @@ HAND_MADE = [
 EVERY: list[Direction] = [
     *(Relevance(), Recency(), Importance(), RelevanceAndScore(), NoDirection()),
     *(Relevance(1), Recency(9), Importance(9), RelevanceAndScore(9)),
+    *(Summary(), Reflection(), Reflection(Recency(3)), Reflection(Summary(newest=5))),
 ]
+
+
+def most(direction: Any) -> int:
+    """Return how many prompts a direction shows at most."""
+    return int(getattr(getattr(direction, "momentum", direction), "k", 0))
 
 
 def made(entries: Sequence[tuple[str, float]]) -> Trajectory:
@@ -84,14 +95,25 @@ class TestContract:
         keys = [(one.score, trajectory.age(one.text)) for one in found]
         assert keys == sorted(keys)
         assert current not in texts(found)
-        k = getattr(direction, "k", 0)
-        assert len(found) == min(k, len(trajectory) - 1)
+        assert len(found) == min(most(direction), len(trajectory) - 1)
 
     def test_an_empty_trajectory_shows_nothing(self, direction: Direction) -> None:
         assert direction(made([]), prompt("0")) == ()
 
     def test_the_current_prompt_need_not_be_in_the_trajectory(self, direction: Direction) -> None:
-        assert len(shown(direction, current="1")) == min(getattr(direction, "k", 0), 7)
+        assert len(shown(direction, current="1")) == min(most(direction), 7)
+
+    def test_it_is_a_value(self, direction: Direction) -> None:
+        again = pickle.loads(pickle.dumps(direction))  # noqa: S301 - our own
+        assert again == direction
+        assert hash(again) == hash(direction)
+        assert sum(other == direction for other in EVERY) == 1
+        assert _setting(direction) == repr(direction), "what a run is known by"
+
+    def test_the_kinds_of_texts_are_told(self, direction: Direction) -> None:
+        kinds = getattr(direction, "kinds", ())
+        assert isinstance(direction, WrittenDirection) is bool(kinds)
+        assert set(kinds) <= {"summary", "reflection"}
 
 
 class TestAsDirection:
@@ -104,6 +126,8 @@ class TestAsDirection:
             ("recency", Recency(DEFAULT_K)),
             ("importance", Importance(DEFAULT_K)),
             ("relevance_and_score", RelevanceAndScore(DEFAULT_K, 0.5)),
+            ("summary", Summary(newest=16, words=200)),
+            ("reflection", Reflection(NoDirection(), failures=6, words=200)),
             ("none", NoDirection()),
         ],
     )
@@ -118,7 +142,9 @@ class TestAsDirection:
         assert as_direction(Relevance(5)) == Relevance(5)
 
     def test_an_unknown_name_lists_what_is_allowed(self) -> None:
-        with pytest.raises(ValueError, match=r"'relevance', 'recency', .*; found 'relevant'"):
+        with pytest.raises(
+            ValueError, match=r"'relevance', .*'summary', 'reflection', .*; found 'relevant'"
+        ):
             as_direction("relevant")
 
     @pytest.mark.parametrize("value", [None, 3, Relevance])
@@ -134,6 +160,11 @@ class TestAsDirection:
         (lambda: Recency(-1), "k must be at least 1, found -1"),
         (lambda: Importance(0), "k must be at least 1, found 0"),
         (lambda: RelevanceAndScore(0), "k must be at least 1, found 0"),
+        (lambda: Summary(newest=0), "newest must be at least 1, found 0"),
+        (lambda: Summary(words=0), "words must be at least 1, found 0"),
+        (lambda: Reflection(failures=0), "failures must be at least 1, found 0"),
+        (lambda: Reflection(words=-1), "words must be at least 1, found -1"),
+        (lambda: Reflection(Reflection()), "momentum must be a direction without a reflection"),
         (lambda: RelevanceAndScore(weight=1.5), r"weight must be in \[0, 1\], found 1.5"),
         (lambda: RelevanceAndScore(k=3, pool=2), "pool must be at least k=3, found 2"),
     ],
@@ -141,3 +172,18 @@ class TestAsDirection:
 def test_bad_arguments_are_refused(build: Callable[[], Direction], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("momentum", [Relevance, "relevance", None])
+def test_a_momentum_that_is_no_direction_is_refused(momentum: Any) -> None:
+    with pytest.raises(TypeError, match=r"momentum must be a Direction such as Relevance\(k=3\)"):
+        Reflection(momentum)
+
+
+def test_a_function_in_a_direction_is_known_by_its_source() -> None:
+    def oldest(trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
+        return tuple(trajectory)[:1]
+
+    described = _setting(Reflection(oldest))
+    assert " at 0x" not in described
+    assert described == _setting(Reflection(oldest)) != _setting(Reflection(oldest, failures=5))

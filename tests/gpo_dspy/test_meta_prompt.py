@@ -9,14 +9,16 @@ import pytest
 from fakes import scripted_lm
 
 from gpo_dspy.meta_prompt import (
+    FOLLOW_REFLECTION,
+    FOLLOW_SUMMARY,
     LONGEST_VALUE,
     EditPrompt,
     GeneratePrompt,
     MetaPrompt,
     percent,
     shorten,
-    signature,
 )
+from gpo_dspy.prompt_model import Question
 from gpo_dspy.state import ScoredPrompt
 
 REQUEST = MetaPrompt(
@@ -61,7 +63,10 @@ def test_earlier_prompts_come_in_the_given_order_with_their_scores() -> None:
 def test_what_is_empty_is_not_shown(change: dict[str, object], missing: str) -> None:
     request = replace(REQUEST, **change)  # type: ignore[arg-type]
     assert missing not in request.fields()
-    assert missing not in signature(GeneratePrompt, request.fields()).input_fields
+    assert (
+        missing
+        not in Question("generate", GeneratePrompt, request.fields()).shown_signature.input_fields
+    )
 
 
 def test_an_answer_sent_back_comes_with_its_count() -> None:
@@ -87,7 +92,7 @@ def test_the_request_fits_every_adapter(style: type[dspy.Signature], adapter: ds
     fields = REQUEST.fields()
     lm = scripted_lm(lambda prompted: replies[type(adapter)])
     with dspy.context(lm=lm, adapter=adapter):
-        answer = dspy.Predict(signature(style, fields))(**fields)
+        answer = dspy.Predict(Question("generate", style, fields).shown_signature)(**fields)
     assert answer.improved_prompt == "Better."
     asked = lm.engine.prompts[0]
     for text in fields.values():
@@ -115,3 +120,16 @@ def test_shortening_keeps_both_ends() -> None:
     assert short.endswith("end")
     assert len(short) < LONGEST_VALUE + 50
     assert shorten("x" * LONGEST_VALUE) == "x" * LONGEST_VALUE
+
+
+def test_a_direction_in_words_is_shown_and_referred_to() -> None:
+    assert REQUEST.instructing(EditPrompt) is EditPrompt
+    for values, section, said in (
+        ({"summary": "Sorting helps."}, "trajectory_summary", FOLLOW_SUMMARY),
+        ({"reflection": "It is vague."}, "reflection", FOLLOW_REFLECTION),
+    ):
+        request = replace(REQUEST, **values)  # type: ignore[arg-type]
+        assert request.fields()[section] in values.values()
+        assert section not in REQUEST.fields()
+        told = request.instructing(EditPrompt).instructions
+        assert told == f"{EditPrompt.instructions} {said}"

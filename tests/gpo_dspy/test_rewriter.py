@@ -8,7 +8,7 @@ from typing import Any
 import dspy
 import pytest
 from dspy import lm15
-from fakes import NO_WAITING, Prompted, scripted_lm
+from fakes import NO_WAITING, Prompted, Reply, scripted_lm
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +16,8 @@ from gpo_dspy.edits import words_changed
 from gpo_dspy.errors import BackendUnavailable
 from gpo_dspy.guards import Guard
 from gpo_dspy.meta_prompt import MetaPrompt
-from gpo_dspy.rewriter import Rewriter, unwrap
+from gpo_dspy.prompt_model import PromptModel, unwrap
+from gpo_dspy.rewriter import Rewriter
 from gpo_dspy.state import Fate, Rewrite, ScoredPrompt
 
 START = "Sort the words."
@@ -29,6 +30,10 @@ def _request(words: int = 5, number: int = 1) -> MetaPrompt:
     return MetaPrompt("Input fields: `words`", (), current, (), (), words, (number, 4))
 
 
+def _model(reply: Reply, **options: Any) -> PromptModel:
+    return PromptModel(scripted_lm(reply), patience=NO_WAITING, **options)
+
+
 def _rewriter(*answers: str | Mapping[str, str], **options: Any) -> Rewriter:
     """Return a rewriter whose prompt model gives these answers in turn, the last for ever."""
     left = list(answers)
@@ -37,7 +42,7 @@ def _rewriter(*answers: str | Mapping[str, str], **options: Any) -> Rewriter:
         answer = left.pop(0) if len(left) > 1 else left[0]
         return answer if isinstance(answer, Mapping) else {"improved_prompt": answer}
 
-    return Rewriter(scripted_lm(reply), patience=NO_WAITING, num_threads=1, **options)
+    return Rewriter(_model(reply, num_threads=1), **options)
 
 
 def _write(*answers: str | Mapping[str, str], words: int = 5, **options: Any) -> Rewrite:
@@ -45,7 +50,7 @@ def _write(*answers: str | Mapping[str, str], words: int = 5, **options: Any) ->
 
 
 def _asked(rewriter: Rewriter) -> Sequence[Prompted]:
-    prompts: Sequence[Prompted] = rewriter.lm.engine.prompts
+    prompts: Sequence[Prompted] = rewriter.prompt_model.lm.engine.prompts
     return prompts
 
 
@@ -137,7 +142,7 @@ def test_a_lost_placeholder_is_refused() -> None:
 
 
 def test_an_unparsable_reply_is_counted_not_guessed_at() -> None:
-    rewriter = Rewriter(scripted_lm(lambda _: "Here is my idea: sort."), patience=NO_WAITING)
+    rewriter = Rewriter(_model(lambda _: "Here is my idea: sort."))
     (rewrite,) = rewriter.write([(_request(), GUARD)])
     assert rewrite.fate is Fate.UNPARSABLE
     assert rewrite.text == ""
@@ -158,12 +163,12 @@ def test_a_request_the_prompt_model_refuses_costs_the_rewrite_not_the_run(
             raise error
         return {"improved_prompt": "Sort all words."}
 
-    rewriter = Rewriter(scripted_lm(reply), patience=NO_WAITING)
+    rewriter = Rewriter(_model(reply))
     rewrites = rewriter.write([(_request(number=n), GUARD) for n in (1, 2, 3)])
     assert [rewrite.fate for rewrite in rewrites] == [Fate.KEPT, Fate.UNANSWERED, Fate.KEPT]
     assert rewrites[1] == Rewrite("", Fate.UNANSWERED, 5)
     assert not Fate.UNANSWERED.usable
-    assert "No rewrite: " in caplog.text
+    assert "No improved prompt: " in caplog.text
     assert said in caplog.text
 
 
@@ -173,7 +178,7 @@ def test_a_second_request_that_is_refused_falls_back_to_clipping() -> None:
             raise lm15.ContextLengthError("8192 tokens at most")
         return {"improved_prompt": LONG}
 
-    rewriter = Rewriter(scripted_lm(reply), patience=NO_WAITING)
+    rewriter = Rewriter(_model(reply))
     assert rewriter.write([(_request(), GUARD)])[0].fate is Fate.CLIPPED
 
 
@@ -184,7 +189,7 @@ def test_a_prompt_model_that_stays_away_stops_the_run() -> None:
         calls.append(1)
         raise lm15.ServerError("down", status=503)
 
-    rewriter = Rewriter(scripted_lm(reply), patience=NO_WAITING)
+    rewriter = Rewriter(_model(reply))
     with pytest.raises(BackendUnavailable, match="did not answer in 3 tries"):
         rewriter.write([(_request(), GUARD)])
     assert len(calls) == NO_WAITING.attempts
@@ -192,11 +197,13 @@ def test_a_prompt_model_that_stays_away_stops_the_run() -> None:
 
 @pytest.mark.parametrize("threads", [1, 8])
 def test_rewrites_come_in_the_order_of_the_requests(threads: int) -> None:
-    lm = scripted_lm(lambda p: {"improved_prompt": f"{START} {p.fields['variation'].split()[3]}"})
-    rewriter = Rewriter(lm, num_threads=threads, patience=NO_WAITING)
+    def reply(prompted: Prompted) -> Mapping[str, str]:
+        return {"improved_prompt": f"{START} {prompted.fields['variation'].split()[3]}"}
+
+    rewriter = Rewriter(_model(reply, num_threads=threads))
     rewrites = rewriter.write([(_request(number=n), GUARD) for n in range(1, 5)])
     assert [rewrite.text for rewrite in rewrites] == [f"{START} {n}" for n in range(1, 5)]
-    assert rewriter.ledger.usage.lm_calls == 4
+    assert rewriter.prompt_model.ledger.usage.lm_calls == 4
 
 
 def test_the_callers_trace_does_not_see_the_rewrites() -> None:

@@ -10,9 +10,10 @@ from gpo_dspy.sandbox.dice import Dice
 from gpo_dspy.sandbox.reading import Field, Request
 from gpo_dspy.sandbox.solving.fields import typed
 
-from .compose import compose
+from .compose import compose, reflect
 from .cues import material
 from .meta import Brief, understand
+from .summary import summarize
 
 __all__ = ["is_meta", "rewrite"]
 
@@ -31,6 +32,8 @@ def is_meta(request: Request) -> bool:
     if request.frame.layout == "plain":
         return "```" in request.text and bool(_ASKED.search(request.text))
     names = [field.name for field in request.frame.outputs]
+    if "reflection" in names and "current_prompt" in request.inputs:
+        return True
     return any(_WRITES.search(name) or _DESCRIBES.search(name) for name in names)
 
 
@@ -52,6 +55,10 @@ def rewrite(request: Request, draw: int, skill: float) -> dict[str, Any]:
 def _value(field: Field, request: Request, dice: Dice, skill: float) -> Any:
     if field.kind.startswith(("dict", "Dict")):
         return {name: compose(_news(request, name), dice, skill) for name in _modules(request)}
+    if field.name == "summary" and "current_prompt" in request.inputs:
+        return summarize(understand(request))
+    if field.name == "reflection":
+        return reflect(understand(request), dice, skill)
     if "prefix" in field.name:
         return "Answer:"
     if _WRITES.search(field.name):

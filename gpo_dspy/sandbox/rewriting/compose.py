@@ -14,6 +14,8 @@ from .diagnosis import suspected
 from .ideas import idea, sentences
 from .meta import Brief
 from .phrases import FILLER, word
+from .reflection import read_reflection, write_reflection
+from .summary import read_summary, with_summary
 
 # What sounds good anywhere, right or wrong.
 _PLAUSIBLE = (*FILLER, "complete", "bare", "calculate", "in_order", "quantities", "digits")
@@ -36,12 +38,26 @@ def compose(brief: Brief, dice: Dice, skill: float = 1.0) -> str:
     return _Draft(brief, dice, skill).text()
 
 
+def reflect(brief: Brief, dice: Dice, skill: float = 1.0) -> str:
+    """Say what is wrong with a prompt.
+
+    Args:
+        brief: What is known.
+        dice: Source of chance.
+        skill: Share of the guesses that follow from what was seen; the others are wild.
+    """
+    return _Draft(brief, dice, skill).reflection()
+
+
 class _Draft:
     """One rewrite in the making."""
 
     def __init__(self, brief: Brief, dice: Dice, skill: float) -> None:
         self._brief, self._dice, self._skill = brief, dice, skill
-        self._lessons = learn(brief.scored, brief.current)
+        self._named = read_reflection(brief.reflection)
+        self._findings = read_summary(brief.summary)
+        lessons = learn(brief.scored, brief.current)
+        self._lessons = with_summary(lessons, self._findings, brief.current)
 
     def text(self) -> str:
         budget = self._words_to_change()
@@ -79,7 +95,7 @@ class _Draft:
     def _additions(self, kept: Sequence[str], room: int) -> list[str]:
         dice = self._dice
         chosen = self._from_others(kept)
-        seen = any(case.failed for case in self._brief.cases)
+        seen = bool(self._named) or any(case.failed for case in self._brief.cases)
         keys = self._from_failures([*kept, *chosen]) if seen else []
         keys = keys or self._from_guesses()
         if not (keys or chosen) or dice.chance(0.3 if seen else 0.6):
@@ -89,13 +105,22 @@ class _Draft:
 
     def _from_others(self, kept: Sequence[str]) -> list[str]:
         """Take over what seems to have helped other prompts."""
-        lines = {idea(x): x for prompt, _ in self._brief.scored for x in sentences(prompt)}
+        lines = {name: found.sentence for name, found in self._findings.items()}
+        lines |= {idea(x): x for prompt, _ in self._brief.scored for x in sentences(prompt)}
         told = {idea(line) for line in kept}
         good = [name for name in lines if name not in told and self._lessons.helps(name)]
         good.sort(key=lambda name: -self._lessons.credit[name])
         return [lines[name] for name in good if self._dice.chance(0.9)][:3]
 
-    def _from_failures(self, present: Sequence[str]) -> list[str]:
+    def reflection(self) -> str:
+        """Write what is wrong with the current prompt, as far as the failures tell."""
+        votes: Counter[str] = Counter()
+        for key, count in self._votes(sentences(self._brief.current)).items():
+            votes[key if self._dice.chance(self._skill) else self._wild()] += count
+        return write_reflection(votes, self._dice)
+
+    def _votes(self, present: Sequence[str]) -> Counter[str]:
+        """Suspect one cause of each failure."""
         dice, brief = self._dice, self._brief
         failed = [case for case in brief.cases if case.failed]
         told = {idea(line) for line in present}
@@ -104,11 +129,19 @@ class _Draft:
             weights = self._weighed(suspected(case, brief.writer))
             news = {key: w * (_SAID_ALREADY if key in told else 1) for key, w in weights.items()}
             votes[dice.weighted(news)] += 1
-        keys = []
+        return votes
+
+    def _from_failures(self, present: Sequence[str]) -> list[str]:
+        dice, told = self._dice, {idea(line) for line in present}
+        votes = self._votes(present)
+        named = {key: count for key, count in self._named.items() if key not in told}
+        votes.update(named)
+        keys: list[str] = []
         for _ in range(min(2 if dice.chance(0.3) else 1, len(votes))):
             key = dice.weighted({key: count**1.5 for key, count in votes.items()})
             del votes[key]
-            keys.append(key if dice.chance(self._skill) else self._wild())
+            # Whoever reflected has guessed already, right or wrong.
+            keys.append(key if key in named or dice.chance(self._skill) else self._wild())
         return keys
 
     def _from_guesses(self) -> list[str]:

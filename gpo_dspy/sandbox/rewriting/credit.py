@@ -9,7 +9,7 @@ from .ideas import ideas
 
 _DOUBT = 0.5
 _PROMPTS_READ = 12
-_NOTICEABLE = 2.0  # points
+NOTICEABLE = 2.0  # points
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class Lessons:
 
     def helps(self, idea: str) -> bool:
         """Tell whether an idea clearly helps."""
-        return self.credit.get(idea, 0.0) > _NOTICEABLE
+        return self.credit.get(idea, 0.0) > NOTICEABLE
 
     def hurts(self, idea: str) -> bool:
         """Tell whether an idea clearly hurts."""
-        return self.credit.get(idea, 0.0) < -_NOTICEABLE
+        return self.credit.get(idea, 0.0) < -NOTICEABLE
 
 
 def learn(scored: Sequence[tuple[str, float]], current: str) -> Lessons:
@@ -53,7 +53,7 @@ def learn(scored: Sequence[tuple[str, float]], current: str) -> Lessons:
     parts = [ideas(prompt) for prompt, _ in read]
     credit = _effects(parts, scores)
     tried = {i for part, score in zip(parts, scores, strict=True) if score <= own for i in part}
-    vain = frozenset(i for i in tried - told if credit[i] <= _NOTICEABLE)
+    vain = frozenset(i for i in tried - told if credit[i] <= NOTICEABLE)
     return Lessons(credit, vain)
 
 

@@ -39,6 +39,8 @@ class Brief:
         too_long: Whether it complains about an earlier, longer rewrite.
         text: Everything, for the cues in it.
         writer: Whether the output concerned is a plan.
+        summary: Someone's summary of prompts with scores that are not shown; may be empty.
+        reflection: Someone's judgement of the current prompt; may be empty.
     """
 
     current: str
@@ -48,6 +50,8 @@ class Brief:
     too_long: bool
     text: str
     writer: bool = False
+    summary: str = ""
+    reflection: str = ""
 
 
 def understand(request: Request, module: str = "") -> Brief:
@@ -78,6 +82,8 @@ def understand(request: Request, module: str = "") -> Brief:
         too_long=bool(sections.get("too_long")),
         text=text,
         writer=_about_plans(cases),
+        summary=sections.get("trajectory_summary") or sections.get("former_summary", ""),
+        reflection=sections.get("reflection", ""),
     )
 
 

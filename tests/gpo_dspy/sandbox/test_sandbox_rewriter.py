@@ -10,6 +10,9 @@ from typing import Any
 import dspy
 import pytest
 
+from gpo_dspy.direction.reflection import ReflectOnFailures
+from gpo_dspy.direction.summary import SummarizeTrajectory
+from gpo_dspy.prompt_model import Question
 from gpo_dspy.sandbox.provider import replies
 from gpo_dspy.sandbox.reading import read
 from gpo_dspy.sandbox.rewriting import is_meta
@@ -17,6 +20,8 @@ from gpo_dspy.sandbox.rewriting.credit import learn
 from gpo_dspy.sandbox.rewriting.ideas import idea
 from gpo_dspy.sandbox.rewriting.meta import Brief, understand
 from gpo_dspy.sandbox.rewriting.phrases import topic
+from gpo_dspy.sandbox.rewriting.reflection import read_reflection
+from gpo_dspy.sandbox.rewriting.summary import read_summary
 from gpo_dspy.sandbox.rewriting.symptoms import Case, symptom
 
 SORT = "Sort the following words alphabetically: List: "
@@ -243,3 +248,104 @@ def test_attempts_of_copro_teach_what_helps() -> None:
     assert proposed([40.0, 20.0, 25.0, 60.0], "duplicates") > 70
     assert proposed([40.0, 20.0, 25.0, 60.0], "creative") <= proposed([40.0] * 4, "creative")
     assert proposed([40.0] * 4, "duplicates") < 30
+
+
+# --- the direction in words -----------------------------------------------------------------------
+
+
+def told(signature: type[dspy.Signature], fields: dict[str, str]) -> str:
+    question = Question("", signature, fields)
+    asked = dspy.ChatAdapter().format(question.shown_signature, [], fields)
+    assert is_meta(read(asked))
+    said = replies("rewriter", list(asked))[0]
+    return str(dspy.ChatAdapter().parse(question.signature, said)[question.wanted])
+
+
+def scored(*prompts: tuple[str, float]) -> str:
+    return "\n\n".join(
+        f"Prompt {i}, score {score} of 100:\n<prompt>\n{text}\n</prompt>"
+        for i, (text, score) in enumerate(prompts, 1)
+    )
+
+
+TRIED = {
+    "scored_prompts": scored(
+        ("Sort. Be creative.", 20.0),
+        ("Sort. Verify the solution before answering.", 40.0),
+        ("Sort. Keep duplicate words.", 60.0),
+    ),
+    "current_prompt": "Sort.",
+    "current_score": "40.0 of 100",
+    "length": "At most 200 words.",
+}
+
+
+def points(summary: str) -> dict[str, float]:
+    return {name: found.points for name, found in read_summary(summary).items()}
+
+
+def test_a_summary_says_what_scores_tell_about_single_sentences() -> None:
+    found = points(told(SummarizeTrajectory, TRIED))
+    assert found["duplicates"] > 5
+    assert found["creative"] < -5
+    assert found["verify"] == 0
+
+
+def test_a_summary_is_carried_on_and_corrected() -> None:
+    first = told(SummarizeTrajectory, TRIED)
+    better, worse = "Sort. Give only the final answer.", "Sort. Keep duplicate words."
+    news = scored((better, 70.0), (worse, 30.0))
+    second = told(SummarizeTrajectory, {**TRIED, "scored_prompts": news, "former_summary": first})
+    before, after = points(first), points(second)
+    assert after["creative"] == before["creative"]
+    assert after["bare"] > 5
+    assert after["duplicates"] < before["duplicates"]
+
+
+def test_a_summary_of_equal_scores_says_that_it_says_nothing() -> None:
+    fields = {**TRIED, "scored_prompts": scored(("Sort. Be brief.", 40.0))}
+    assert points(told(SummarizeTrajectory, fields)) == {}
+    assert told(SummarizeTrajectory, fields)
+
+
+def test_a_summary_does_not_grow_without_end() -> None:
+    fields = TRIED
+    for score in range(30):
+        prompts = [(f"Sort. Mind the {n}th thing of {score}.", 40.0 + n + score) for n in range(8)]
+        summary = told(SummarizeTrajectory, {**fields, "scored_prompts": scored(*prompts)})
+        fields = {**fields, "former_summary": summary}
+        assert len(summary.split()) <= 200
+
+
+def test_a_rewrite_follows_a_summary() -> None:
+    fields = {"current_prompt": "Sort. Be creative.", "current_score": "20.0 of 100"}
+    texts = rewrites({**fields, "trajectory_summary": told(SummarizeTrajectory, TRIED)})
+    plain = rewrites(fields)
+    assert sum("Keep duplicate words." in t for t in texts) > 60
+    assert sum("Be creative." in t for t in texts) < 60 < sum("Be creative." in t for t in plain)
+
+
+def test_a_reflection_names_what_the_failures_suggest() -> None:
+    fields = {"current_prompt": "Sort the words.", "length": "At most 200 words."}
+    named: Counter[str] = Counter()
+    for number in range(60):
+        shown = {**fields, "failures": FAILURES, "current_score": f"{number}.0 of 100"}
+        found = read_reflection(told(ReflectOnFailures, shown))
+        assert 0 < found.total() <= 3, "one cause of each failure"
+        named.update(found)
+    assert named.most_common(1)[0][0] in ("duplicates", "complete")
+    assert len(named) > 5, "it is wrong at times"
+
+
+def test_a_rewrite_follows_a_reflection() -> None:
+    fields = {k: v for k, v in FIELDS.items() if k != "failures"}
+    judged = "- 3 of 3 failures: the prompt should say: Separate the parts by single spaces."
+    with_it, without = added(rewrites({**fields, "reflection": judged})), added(rewrites(fields))
+    assert with_it["spaces"] > 100 > 2 * without["spaces"]
+
+
+@pytest.mark.parametrize("section", ["trajectory_summary", "reflection"])
+def test_a_text_of_someone_else_is_passed_over(section: str) -> None:
+    texts = rewrites({**FIELDS, section: "Someone thinks that it could be better."})
+    assert added(texts).keys() & added(rewrites(FIELDS)).keys()
+    assert not any("Someone thinks" in text for text in texts)

@@ -1,15 +1,10 @@
-"""The update direction: which earlier prompts the prompt model is shown.
-
-What a gradient and its momentum are to numbers, the trajectory is to prompts: earlier texts in
-ascending order of score show where "up" is. The choices of the paper (arXiv 2402.17564) are
-:class:`Relevance`, its best one, :class:`Recency` and :class:`Importance`.
-"""
+"""Directions that choose earlier prompts from the trajectory: the momentum."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from gpo_dspy.state import ScoredPrompt
 
@@ -18,20 +13,6 @@ if TYPE_CHECKING:
 
 DEFAULT_K = 8
 """Prompts shown. The paper shows 3, which ``GPO.paper`` keeps; 8 did better in trial runs."""
-
-
-@runtime_checkable
-class Direction(Protocol):
-    """Chooses the earlier prompts to show."""
-
-    def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
-        """Return earlier prompts in ascending order of score, the older first on ties.
-
-        Args:
-            trajectory: Everything tried so far.
-            current: The prompt to be rewritten; it is never among those returned.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -140,36 +121,6 @@ class NoDirection:
     def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:  # noqa: ARG002
         """Return nothing."""
         return ()
-
-
-_NAMED: dict[str, Callable[[], Direction]] = {
-    "relevance": Relevance,
-    "recency": Recency,
-    "importance": Importance,
-    "relevance_and_score": RelevanceAndScore,
-    "none": NoDirection,
-}
-
-
-def as_direction(value: str | Direction) -> Direction:
-    """Return the direction of that name with its default k, or the given one.
-
-    Args:
-        value: ``"relevance"``, ``"recency"``, ``"importance"``, ``"relevance_and_score"``,
-            ``"none"``, a direction, or a function ``trajectory, current -> prompts``.
-
-    Raises:
-        ValueError: If there is no direction of that name.
-        TypeError: If ``value`` is neither a name nor callable.
-    """
-    allowed = f"one of {', '.join(map(repr, _NAMED))}, or a Direction such as Relevance(k=5)"
-    if isinstance(value, str):
-        if value not in _NAMED:
-            raise ValueError(f"direction must be {allowed}; found {value!r}.")
-        return _NAMED[value]()
-    if isinstance(value, type) or not callable(value):
-        raise TypeError(f"direction must be {allowed}; found {value!r}.")
-    return value
 
 
 def _ascending(

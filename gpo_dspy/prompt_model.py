@@ -1,0 +1,118 @@
+"""The prompt model: the LM that is asked about prompts, with all that asking it takes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError
+
+from gpo_dspy.backend_errors import Patience
+from gpo_dspy.journal import Journal
+from gpo_dspy.ledger import Ledger
+from gpo_dspy.state import Fate
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request to the prompt model.
+
+    Attributes:
+        kind: What is asked for, such as "generate"; part of what the journal knows it by.
+        signature: How it is asked for: one output field.
+        fields: The input fields; empty ones are not shown.
+        words: Words that the answer was asked to keep to, if it was.
+    """
+
+    kind: str
+    signature: type[dspy.Signature]
+    fields: Mapping[str, str]
+    words: int | None = None
+
+    @property
+    def wanted(self) -> str:
+        """Name of the output field."""
+        return str(next(iter(self.signature.output_fields)))
+
+    @property
+    def shown_signature(self) -> type[dspy.Signature]:
+        """The signature with only those input fields that have something to say."""
+        shown = self.signature
+        for name in self.signature.input_fields:
+            if not self.fields.get(name):
+                shown = shown.delete(name)
+        return shown
+
+
+@dataclass(frozen=True, slots=True)
+class PromptModel:
+    """Asks the LM that writes prompts; every answer is counted, kept, and paid for once.
+
+    Attributes:
+        lm: The LM.
+        num_threads: Requests that run at the same time.
+        patience: How long a request waits for the backend.
+        ledger: Counts the LM calls.
+        gate: Called before each request; stops it by raising.
+        journal: Keeps the answers, and knows those of an earlier session.
+        hide: Takes keys out of what is shown to the LM.
+    """
+
+    lm: dspy.LM
+    num_threads: int = 8
+    patience: Patience = Patience()
+    ledger: Ledger = field(default_factory=Ledger)
+    gate: Callable[[], None] = lambda: None
+    journal: Journal = field(default_factory=Journal)
+    hide: Callable[[str], str] = str
+
+    def ask(self, question: Question) -> str | Fate:
+        """Return the answer, or why there is none; a known one is not paid again.
+
+        Raises:
+            BackendUnavailable: The backend refused, or stayed away.
+        """
+        given = {name: text for name, text in question.fields.items() if text}
+        fields = {name: _sendable(self.hide(text)) for name, text in given.items()}
+        question = replace(question, fields=fields)
+        known_by = json.dumps([self.lm.model, question.kind, fields])
+        return self.journal.answer(known_by, lambda: self._answer(question), self.ledger)
+
+    def _answer(self, question: Question) -> str | Fate:
+        self.gate()
+        predict = dspy.Predict(question.shown_signature)
+        try:
+            # The caller's program may be traced or streamed; the prompt model's work is not.
+            with dspy.context(lm=self.lm, trace=[], send_stream=None):
+                answer = self.patience.call(lambda: predict(**question.fields))
+        except AdapterParseError:
+            return Fate.UNPARSABLE
+        except LMInvalidRequestError as error:
+            said = self.patience.hide(str(error).splitlines()[0])
+            logger.warning("No %s: %s", question.wanted.replace("_", " "), said)
+            return Fate.UNANSWERED
+        return unwrap(str(answer[question.wanted] or ""))
+
+
+def _sendable(text: str) -> str:
+    """Replace halves of surrogate pairs, which broken data may hold and no provider can receive."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def unwrap(text: str) -> str:
+    """Strip what models put around a text: white space, code fences, quotation marks, tags."""
+    text = text.strip()
+    if text.startswith("```") and text.endswith("```") and "\n" in text:
+        text = text[text.index("\n") : -3].strip()
+    if text.startswith("<prompt>") and text.endswith("</prompt>"):
+        text = text[len("<prompt>") : -len("</prompt>")].strip()
+    for opening, closing in ('""', "“”", "''"):
+        inner = text[1:-1]
+        if text[:1] == opening and text[-1:] == closing and not {opening, closing} & set(inner):
+            text = inner.strip()
+    return text
