@@ -50,10 +50,10 @@ def step(search: Search, state: RunState) -> RunState:
         if not candidates:  # the step is for instructions, as most are
             predictors = search.select_predictors(state)
             words = search.word_budget(state)
-            directions = search.retrieve(state, predictors)
-            candidates = search.recalled(state, predictors)
+            directions = search.proposer.retrieve(state, predictors)
+            candidates = search.proposer.recalled(state, predictors)
             if not candidates:  # no earlier run knows better
-                directions = search.put_into_words(state, directions)
-                candidates = search.rewrite(state, words, directions)
+                directions = search.proposer.put_into_words(state, directions)
+                candidates = search.proposer.rewrite(state, words, directions)
         standings = search.score(state, candidates)
     return search.record(state, words, directions, candidates, standings)

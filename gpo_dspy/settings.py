@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from gpo_dspy.acceptance import Acceptance
 from gpo_dspy.direction import Direction
 from gpo_dspy.evaluation.race import TRIAL_FAILURES
-from gpo_dspy.objective import Objective
+from gpo_dspy.objective import Objective, Weights
 from gpo_dspy.plan import EvaluationMode
 from gpo_dspy.schedule import Schedule
 from gpo_dspy.selector import Selector
@@ -41,3 +42,12 @@ class Settings:
     def trial(self) -> int:
         """Failures that a candidate is tried on before it meets shared examples."""
         return min(self.failures, TRIAL_FAILURES) if self.evaluation == "race" else 0
+
+    def weights(self, names: Sequence[str], step: int) -> Weights | None:
+        """Return what counts in a step of several named scores; None if there is only one.
+
+        Args:
+            names: Of the metric's scores.
+            step: The step, from 1.
+        """
+        return self.objective.drawn(names, self.seed, step)

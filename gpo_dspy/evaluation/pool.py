@@ -80,6 +80,16 @@ class Pool:
         means = self._adjusted(known, caution)
         return {program: means.get(program, (0.0,))[0] for program in wanted}
 
+    def level(self, program: ProgramState, among: Iterable[ProgramState]) -> float:
+        """Estimate a program's mean score by the objective's own weights, as trajectories hold it.
+
+        Args:
+            program: The program.
+            among: Those that it is compared with, itself included.
+        """
+        with self._board.own_weights():
+            return self.estimates(among)[program]
+
     def named_estimates(self, programs: Iterable[ProgramState]) -> dict[ProgramState, NamedScores]:
         """Estimate the named scores of programs, without caution; none of those not scored."""
         wanted, names = list(programs), self._board.names

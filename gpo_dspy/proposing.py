@@ -1,0 +1,240 @@
+"""Where a step's rewrites come from: the direction, earlier runs, the prompt model."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+
+import dspy
+
+from gpo_dspy.asking import Asking
+from gpo_dspy.data import Data
+from gpo_dspy.evaluation.pool import Pool
+from gpo_dspy.evaluation.scoreboard import Scoreboard
+from gpo_dspy.evaluation.strata import stratified_difference
+from gpo_dspy.evaluation.verify import verify_rewrites
+from gpo_dspy.guards import make_guards
+from gpo_dspy.meta_prompt import percent, rules
+from gpo_dspy.plan import Plan
+from gpo_dspy.program_state import ProgramState
+from gpo_dspy.rewriter import Rewriter
+from gpo_dspy.settings import Settings
+from gpo_dspy.showing import failures_through
+from gpo_dspy.state import (
+    Candidate,
+    Fate,
+    Rewrite,
+    RunState,
+    ScoredPrompt,
+    StepRecord,
+    UpdateDirection,
+)
+from gpo_dspy.trajectory import Trajectory
+from gpo_dspy.wording import put_into_words
+
+CHANCES = 3
+"""Races that a program may take part in where each is at a trade-off of its own."""
+
+Recall = Callable[[str, str], Sequence[tuple[str, str]]]
+"""Predictor and instruction to (prompt, where it comes from) pairs, the most promising first."""
+
+
+class Proposer:
+    """Proposes new instructions for the predictors of the current program.
+
+    Args:
+        student: The program to optimise.
+        start: The state it is in.
+        data: The examples and their roles.
+        board: Remembers the metric calls.
+        pool: What is known of programs from them.
+        rewriter: Writes the rewrites.
+        trajectories: What was tried, by predictor.
+        plan: The run in numbers.
+        settings: How to go about it.
+        recall: Finds prompts of earlier runs for a predictor with an instruction, if any.
+    """
+
+    def __init__(
+        self,
+        student: dspy.Module,
+        start: ProgramState,
+        data: Data,
+        board: Scoreboard,
+        pool: Pool,
+        rewriter: Rewriter,
+        trajectories: Mapping[str, Trajectory],
+        plan: Plan,
+        settings: Settings,
+        recall: Recall | None,
+    ) -> None:
+        self.board = board
+        self.pool = pool
+        self.rewriter = rewriter
+        self.trajectories = trajectories
+        self.plan = plan
+        self.settings = settings
+        self.recall = recall
+        self.guards = make_guards(
+            student,
+            start.instructions,
+            data.examples,
+            language=settings.language,
+            allow_examples=settings.allow_examples,
+        )
+        self.asking = Asking(
+            student,
+            data,
+            settings.failures,
+            settings.task_examples,
+            settings.batch_size,
+            settings.seed,
+            rules(settings.language, allow_examples=settings.allow_examples),
+        )
+
+    def retrieve(self, state: RunState, predictors: Sequence[str]) -> dict[str, UpdateDirection]:
+        """Return the update direction: earlier prompts in ascending order of score."""
+        choose_from, trajectories = self.settings.direction, self.trajectories
+        return {
+            name: UpdateDirection(choose_from(trajectories[name], self._current(state, name)))
+            for name in predictors
+        }
+
+    def recalled(self, state: RunState, predictors: Sequence[str]) -> list[Candidate]:
+        """Ask the memory of earlier runs where a predictor is rewritten for the first time.
+
+        Its prompts stand in for rewrites, as candidates like any other.
+        """
+        return self._mark_repeats(state, self._from_memory(state, predictors))
+
+    def put_into_words(
+        self, state: RunState, directions: Mapping[str, UpdateDirection]
+    ) -> dict[str, UpdateDirection]:
+        """Return the update direction with what the prompt model writes of it, if it is to."""
+        views = self.asking.views(
+            state,
+            {name: self._current(state, name) for name in directions},
+            self.trajectories,
+            self.pool.results(state.current),
+            self._objective(state),
+        )
+        texts = put_into_words(self.settings.direction, views, self.rewriter.prompt_model)
+        return {name: replace(known, texts=texts[name]) for name, known in directions.items()}
+
+    def rewrite(
+        self, state: RunState, words: int, directions: Mapping[str, UpdateDirection]
+    ) -> list[Candidate]:
+        """Let the prompt model write the candidates, and mark those that were tried before."""
+        requests = self.asking.requests(
+            state.step + 1,
+            self.plan.width(self.board.remaining - self.plan.reserve),
+            {name: self._current(state, name) for name in directions},
+            directions,
+            words,
+            self.pool.results(state.current),
+            self._objective(state),
+        )
+        asked = [(name, request) for name in directions for request in requests[name]]
+        written = self.rewriter.write([(r.meta_prompt, self.guards[name]) for name, r in asked])
+        if not any(_asked_for(record) for record in state.records):
+            verify_rewrites(written, self.rewriter.prompt_model.lm.model)
+        by_predictor: dict[str, list[Rewrite]] = {}
+        for rewrite, (name, request) in zip(written, asked, strict=True):
+            by_predictor.setdefault(name, []).append(
+                replace(rewrite, predictor=name, failures_shown=request.failures_shown)
+            )
+        candidates = [Candidate(rewrites) for rewrites in zip(*by_predictor.values(), strict=True)]
+        return self._mark_repeats(state, candidates)
+
+    # --- helpers ------------------------------------------------------------------------------
+
+    def _current(self, state: RunState, predictor: str) -> ScoredPrompt:
+        """Return a predictor's present prompt with the score of the program it stands in."""
+        prompt = self.trajectories[predictor].get(state.current.instruction(predictor))
+        if prompt is None:
+            raise LookupError(f"the current prompt of {predictor} is not in its trajectory")
+        # Another program may have the same text, and have been scored since.
+        known = len(self.pool.results(state.current))
+        return replace(
+            prompt, score=self.pool.level(state.current, state.accepted), evaluations=known
+        )
+
+    def _objective(self, state: RunState) -> str:
+        """Say what the score is made of in the step to come, if of several scores."""
+        weights = self.settings.weights(self.board.names, state.step + 1)
+        if weights is None or not self.board.names:
+            return ""
+        means = dict(self.pool.named_estimates(state.accepted)[state.current])
+        parts = (
+            f"{name} (weight {weight:.2f}; the current prompt has {percent(means[name])})"
+            for name, weight in weights
+        )
+        return "What counts now is the weighted mean of " + ", ".join(parts)
+
+    def _from_memory(self, state: RunState, predictors: Iterable[str]) -> list[Candidate]:
+        """Return prompts of earlier runs, to be tried first on a few failures of the current."""
+        if self.recall is None:
+            return []
+        rewritten = {name for record in state.records for name in record.predictors}
+        new = [name for name in predictors if name not in rewritten]
+        failed = failures_through(self.pool.results(state.current), new)
+        rng = random.Random(f"{self.settings.seed}/{state.step + 1}/memory")
+        trial = tuple(rng.sample(failed, min(self.settings.trial, len(failed))))
+        found = [
+            [
+                Rewrite(
+                    text,
+                    self.guards[name].refuse(text) or Fate.RECALLED,
+                    words_allowed=0,
+                    failures_shown=trial,
+                    origin=origin,
+                    predictor=name,
+                )
+                for text, origin in self.recall(name, state.current.instruction(name))
+            ]
+            for name in new
+        ]
+        rows = zip_longest(*found)  # the best of each predictor together, then the second best
+        return [Candidate(tuple(r for r in row if r is not None)) for row in rows]
+
+    def _mark_repeats(self, state: RunState, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Mark what was tried before, or stands twice in this step.
+
+        In a race a prompt gets one chance, and another where a changed trade-off makes it lead.
+        The paper's rule bars only what was current before; scoring the rest again costs nothing,
+        since every result is remembered.
+        """
+        marked, seen = [], set(state.accepted)
+        for candidate in candidates:
+            program = candidate.of(state.current)
+            tried = self.settings.acceptance == "improvement" and self.board.results(program)
+            done = program in seen or (tried and not self._leads_now(state, program))
+            if candidate.usable and done:
+                rewrites = tuple(
+                    replace(r, fate=Fate.REPEATED) if r.fate.usable else r
+                    for r in candidate.rewrites
+                )
+                candidate = replace(candidate, rewrites=rewrites)
+            seen.add(program)
+            marked.append(candidate)
+        return marked
+
+    def _leads_now(self, state: RunState, program: ProgramState) -> bool:
+        """Tell whether a program that lost at another trade-off would win at that of the step."""
+        races = sum(
+            candidate.score is not None and candidate.of(record.parent) == program
+            for record in state.records
+            for candidate in record.candidates
+        )
+        if not self.settings.objective.pareto or races >= CHANCES:
+            return False
+        known, current = self.board.results(program), self.pool.results(state.current)
+        shared = [index for index in current if index in known]
+        return stratified_difference(known, current, shared) > 0
+
+
+def _asked_for(record: StepRecord) -> bool:
+    """Tell whether the prompt model wrote the candidates of a step."""
+    return any(not rewrite.origin for c in record.candidates for rewrite in c.rewrites)
