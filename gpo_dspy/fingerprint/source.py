@@ -151,7 +151,7 @@ def mutated_attributes(classes: Iterable[type]) -> set[str]:
         frontier = used & ENTRIES
         while frontier:
             reached |= frontier
-            called = {n for name in frontier for code in methods[name] for n in code.co_names}
+            called = {n for name in frontier for code in methods[name] for n in _names_read(code)}
             frontier = called & used - reached
         used = reached
     return {name for method in used for code in methods[method] for name in mutated_names(code)}
@@ -181,6 +181,14 @@ def _loaded(code: CodeType, *opcodes: str) -> set[tuple[str, ...]]:
         if isinstance(constant, CodeType):
             chains |= _loaded(constant, *opcodes)
     return chains
+
+
+def _names_read(code: CodeType) -> Iterator[str]:
+    """Yield the names that code reads; comprehensions have code of their own before 3.12."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_read(constant)
 
 
 def _names(node: ast.AST) -> Iterator[str]:

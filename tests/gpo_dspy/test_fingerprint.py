@@ -747,6 +747,30 @@ class _Counting:
         return True
 
 
+class _CountingParts(_Counting):
+    """Its calls are in functions of their own: of a generator, a lambda, and before 3.12 a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts, self.seen, self.heard = 0, set[int](), 0
+
+    def _count(self, part: int) -> int:
+        self.parts += 1
+        return part
+
+    def _see(self, part: int) -> bool:
+        self.seen.add(part)
+        return True
+
+    def _hear(self, part: int) -> int:
+        self.heard += part
+        return part
+
+    def __call__(self, example: object, prediction: object, trace: object = None) -> bool:
+        parts = sorted([self._count(part) for part in (2, 1)], key=lambda part: self._hear(part))
+        return all(self._see(part) for part in parts)
+
+
 class _CountingToo(_Counting):
     def __call__(self, example: object, prediction: object, trace: object = None) -> bool:
         return super().__call__(example, prediction)
@@ -756,4 +780,12 @@ def test_what_an_overridden_method_changes_does_not_count() -> None:
     metric = _CountingToo()
     before = metric_fingerprint(metric)
     metric(1, 2)
+    assert metric_fingerprint(metric) == before
+
+
+def test_what_a_method_called_for_each_part_changes_does_not_count() -> None:
+    metric = _CountingParts()
+    before = metric_fingerprint(metric)
+    metric(1, 2)
+    assert (metric.parts, metric.seen, metric.heard) == (2, {1, 2}, 3)
     assert metric_fingerprint(metric) == before
