@@ -92,7 +92,9 @@ def _class(cls: type, to: Describer) -> Any:
         elif tree is None or not _is_generated(name, function):
             members[name] = to(function)
     if issubclass(cls, enum.Enum):
-        members["members of the enum"] = [[member.name, to(member.value)] for member in cls]
+        # Not by iteration: Python 3.10 goes through the compound members of a flag too.
+        named = cls.__members__.items()
+        members["members of the enum"] = [[name, to(member.value)] for name, member in named]
     else:
         members |= _class_attributes(cls, to)
     if issubclass(cls, pydantic.BaseModel):

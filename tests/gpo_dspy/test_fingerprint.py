@@ -108,6 +108,19 @@ class Metric(Base):
         self.calls += 1
         return self.score(example.answer, prediction.answer)
 
+class Topics(enum.Flag):
+    NUMBERS = 1
+    WORDS = 2
+    BOTH = 3
+
+class Checklist:
+    def __init__(self): self.calls = 0
+    def check(self, topic):
+        self.calls += 1
+        return topic in Topics.BOTH
+    def __call__(self, example, prediction, trace=None):
+        return all([self.check(topic) for topic in prediction.topics])
+
 def search(query: str, k: int = 3) -> list[str]:
     """Search.
 
@@ -145,6 +158,7 @@ def all_prints():
         return {
             "example": example_fingerprint(example),
             "metric": metric_fingerprint(Metric(Limits())),
+            "checklist": metric_fingerprint(Checklist()),
             **program_fingerprints(Program()),
         }
 '''
@@ -152,6 +166,7 @@ def all_prints():
 PRINTS = {
     "example": "7d309765f31adf38ffd5c48394dabd9d",
     "metric": "66cb3dbb1cabe2bf81a43a46dfbe2f56",
+    "checklist": "d06a0d30ff241fe715ab5789face2d18",
     "program": "d72fd340d708f6e42bf5a0921091e128",
     "predictors": "b3305c71483a91833b6918ac16838bd2",
     "demos": "e9f9ca4234ab0388ac9129217fb41fa8",
