@@ -54,7 +54,7 @@ class HashedNgrams:
             return np.zeros(self.dimension)
         padded = f" {text} ".encode("utf-32-le", errors="surrogatepass")
         characters = np.frombuffer(padded, dtype="<u4").astype(np.uint64)
-        hashed = np.zeros(len(characters), np.uint64)
+        hashed: NDArray[np.uint64] = np.zeros(len(characters), np.uint64)
         grams = []
         for n in range(1, self.longest + 1):  # hashed[i]: the n characters from i on
             hashed = hashed[: len(characters) - n + 1] * _ODD + characters[n - 1 :]
