@@ -60,7 +60,14 @@ def test_a_placed_model_stays_where_it_is(
 ) -> None:
     pytest.importorskip("accelerate")
     moves = []
-    monkeypatch.setattr(transformers.LlamaForCausalLM, "to", lambda self, *a: moves.append(a))
+    load = transformers.AutoModelForCausalLM.from_pretrained
+
+    def loaded(*arguments: Any, **options: Any) -> Any:
+        model = load(*arguments, **options)
+        model.to = lambda *a: moves.append(a)  # not before: transformers 4 moves it itself
+        return model
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", loaded)
     arguments = argparse.Namespace(
         model=str(folder / "model"), dtype="auto", bits=None, device=device
     )
