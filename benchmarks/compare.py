@@ -17,7 +17,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -62,15 +63,19 @@ class CountedMetric:
 
 
 class CountedReplies:
-    """The sandbox's replies, counting those of the prompt model."""
+    """The sandbox's replies, counted with their tokens, those of program and prompt model apart."""
 
     def __init__(self) -> None:
-        self.by_rewriter = 0
+        self.replies: Counter[str] = Counter()
+        self.tokens: Counter[str] = Counter()
         self._reply = provider.reply
 
-    def __call__(self, name: str, *request: Any) -> str:
-        self.by_rewriter += name == "rewriter"
-        return self._reply(name, *request)
+    def __call__(self, name: str, messages: Sequence[Mapping[str, Any]], draw: int) -> str:
+        text = self._reply(name, messages, draw)
+        read = "".join(str(m.get("content") or "") for m in messages) if not draw else ""
+        self.replies[name] += 1
+        self.tokens[name] += provider.count_tokens(read) + provider.count_tokens(text)
+        return text
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,8 @@ class Setting:
 class Outcome:
     """What came of it; scores in [0, 1], calls are metric calls.
 
-    ``prompt_model_calls`` are counted where they are answered, for all optimizers alike.
+    ``prompt_model_calls`` and the tokens read and written by program and prompt model are counted
+    where they are answered, for all optimizers alike; the final test is not among them.
 
     An optimizer that raised leaves the user with the program they had: ``final`` is ``base``, and
     ``error`` says what happened.
@@ -101,6 +107,8 @@ class Outcome:
     base: float
     final: float
     prompt_model_calls: int
+    program_tokens: int
+    prompt_model_tokens: int
     seconds: float
     error: str = ""
 
@@ -247,10 +255,21 @@ def run(setting: Setting) -> Outcome:
         except Exception as raised:  # noqa: BLE001 - one failure must not end the comparison
             error = f"{type(raised).__name__}: {raised}"
         seconds = time.perf_counter() - began
+        prompt_model_calls = asked.replies["rewriter"]
+        tokens = asked.tokens.copy()
         final = held_out(compiled, test)
         base = start_score(setting.task, setting.seed)
-    return Outcome(**asdict(setting), calls=metric.calls, base=base, final=final,
-                   prompt_model_calls=asked.by_rewriter, seconds=seconds, error=error)  # fmt: skip
+    return Outcome(
+        **asdict(setting),
+        calls=metric.calls,
+        base=base,
+        final=final,
+        prompt_model_calls=prompt_model_calls,
+        program_tokens=tokens["solver"],
+        prompt_model_tokens=tokens["rewriter"],
+        seconds=seconds,
+        error=error,
+    )
 
 
 def held_out(program: Any, test: list[dspy.Example]) -> float:

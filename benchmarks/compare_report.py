@@ -23,9 +23,10 @@ def write_table(rows: Sequence[Row], path: Path) -> str:
 
 def _table(rows: Sequence[Row], mine_is: str) -> str:
     lines = [
-        f"| budget | optimizer | metric calls used | prompt model calls | start | held-out score "
+        "| budget | optimizer | metric calls used | prompt model calls | thousand tokens, program "
+        "| thousand tokens, prompt model | start | held-out score "
         f"| {mine_is} minus it, 95 % interval | tasks where {mine_is} is above / below |",
-        "|---:|---|---:|---:|---:|---:|---:|---:|",
+        "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for budget in sorted({row["budget"] for row in rows}):
         here = [row for row in rows if row["budget"] == budget]
@@ -35,6 +36,8 @@ def _table(rows: Sequence[Row], mine_is: str) -> str:
             lines.append(
                 f"| {budget:,} | {name} | {fmean(r['calls'] for r in mine):,.0f} "
                 f"| {fmean(r['prompt_model_calls'] for r in mine):,.0f} "
+                f"| {fmean(r['program_tokens'] for r in mine) / 1000:,.0f} "
+                f"| {fmean(r['prompt_model_tokens'] for r in mine) / 1000:,.0f} "
                 f"| {100 * fmean(r['base'] for r in mine):.1f} "
                 f"| {100 * fmean(r['final'] for r in mine):.1f} "
                 f"| {_difference(mine, reference)} | {_tasks(mine, reference)} |"

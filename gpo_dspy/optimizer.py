@@ -62,7 +62,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         candidates_per_step: Rewrites a step. More keep more threads busy and take fewer rounds, and
             learn less from each metric call. Default: one for every 125 metric calls, 4 to 16; 4
             under other limits, which may end the run sooner.
-        direction: Which 8 earlier prompts are shown: "relevance", "recency", "importance",
+        direction: Which 4 earlier prompts are shown: "relevance", "recency", "importance",
             "relevance_and_score", "none", or a ``Direction`` such as ``Relevance(k=5)``. Or what
             the prompt model writes instead, asked once more a step: "summary" of the trajectory,
             carried on from step to step, or "reflection" on failures of the current prompt; see
