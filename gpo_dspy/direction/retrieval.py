@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from gpo_dspy.trajectory import Trajectory
 
 DEFAULT_K = 4
-"""Prompts shown. The paper shows 3, which ``GPO.paper`` keeps; 4 did better in trial runs, 8 no better."""
+"""Prompts shown. The paper shows 3, which ``GPO.paper`` keeps; trial runs did better with 4, and
+no better with 8."""
 
 
 @dataclass(frozen=True)
