@@ -23,6 +23,7 @@ LEAST = {
     "max_metric_calls": 1,
     "max_tokens": 1,
     "epochs": 1,
+    "stop_after": 1,
     "candidates_per_step": 1,
     "failures": 0,
     "task_examples": 0,
@@ -43,6 +44,7 @@ OPTIONAL = (
     "max_metric_calls",
     "max_tokens",
     "epochs",
+    "stop_after",
     "num_threads",
 )
 

@@ -59,6 +59,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         max_seconds: Limit in seconds of wall time, likewise.
         epochs: Ends the run after so many passes over the training set in batches of
             ``batch_size``, one batch a step.
+        stop_after: Ends the run after so many steps in a row in which no candidate beat its parent;
+            default: none do, and the budget is used.
         candidates_per_step: Rewrites a step. More keep more threads busy and take fewer rounds, and
             learn less from each metric call. Default: one for every 125 metric calls, 4 to 16; 4
             under other limits, which may end the run sooner.
@@ -145,6 +147,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         max_tokens: int | None = None,
         max_seconds: float | None = None,
         epochs: int | None = None,
+        stop_after: int | None = None,
         candidates_per_step: int | None = None,
         direction: str | Direction = "relevance",
         schedule: str | Schedule | Callable[[int, int, Sequence[float]], int] = "cosine",
@@ -206,6 +209,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             evaluation=evaluation,
             acceptance=acceptance,
             candidates_per_step=candidates_per_step,
+            stop_after=stop_after,
             failures=failures,
             task_examples=task_examples,
             batch_size=batch_size,

@@ -115,7 +115,13 @@ class Search:
         complete = len(known) == len(self.pool.common(state.best))
         perfect = complete and self.pool.mean(state.best) >= 1.0
         left = self.board.remaining - self.plan.reserve
-        return stop_reason(state, self.plan, metric_calls_left=left, perfect=perfect)
+        return stop_reason(
+            state,
+            self.plan,
+            metric_calls_left=left,
+            perfect=perfect,
+            stop_after=self.settings.stop_after,
+        )
 
     def aim(self, state: RunState) -> AbstractContextManager[None]:
         """Score under the weights of the step to come, while the context lasts."""

@@ -32,6 +32,7 @@ class Settings:
     batch_size: int
     seed: int
     selector: Selector
+    stop_after: int | None = None
     max_bootstrapped_demos: int = 0
     max_labeled_demos: int = 0
     language: str | None = None

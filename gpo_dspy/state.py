@@ -215,6 +215,10 @@ class StopReason(enum.Enum):
         "the prompt model wrote nothing new in several steps in a row; try another prompt_model, "
         "a higher temperature, or on_excess='clip'"
     )
+    NO_PROGRESS = (
+        "no candidate beat its parent in stop_after steps in a row; raise stop_after, or try a "
+        "stronger prompt_model"
+    )
     INTERRUPTED = "interrupted from the keyboard"
     BACKEND = "an LM backend was unavailable"
 

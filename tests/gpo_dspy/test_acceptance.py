@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpo_dspy.acceptance import STEP_PENALTY, choose, next_parent
 from gpo_dspy.evaluation.race import Standing
@@ -102,6 +104,27 @@ def test_steps_without_anything_new_stall_a_run_only_in_a_row() -> None:
     assert reason(*[dry] * STALLED_AFTER) is StopReason.STALLED
     assert reason(fresh, *[dry] * STALLED_AFTER) is StopReason.STALLED
     assert reason(*[dry] * 2, fresh, *[dry] * (STALLED_AFTER - 1)) is None
+
+
+@given(
+    beaten=st.lists(st.booleans(), max_size=12),
+    stop_after=st.none() | st.integers(1, 6),
+)
+def test_steps_that_beat_nothing_end_a_run_if_so_many_are_enough(
+    beaten: list[bool], stop_after: int | None
+) -> None:
+    state = _state(*[(0.5, None)] * len(beaten))
+    each = zip(state.records, beaten, strict=True)
+    records = [replace(record, accepted=0 if won else None) for record, won in each]
+    found = stop_reason(
+        replace(state, records=tuple(records)),
+        PLAN,
+        metric_calls_left=100,
+        perfect=False,
+        stop_after=stop_after,
+    )
+    ends = stop_after is not None and len(beaten) >= stop_after and not any(beaten[-stop_after:])
+    assert (found is StopReason.NO_PROGRESS) is ends
 
 
 # --- the next parent -----------------------------------------------------------------------------

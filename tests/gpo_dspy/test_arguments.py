@@ -34,6 +34,7 @@ from gpo_dspy.schedule import Cosine
         ("max_metric_calls", True, "integer"),
         ("max_metric_calls", "100", "integer"),
         ("epochs", 0, "at least 1"),
+        ("stop_after", 0, "at least 1"),
         ("candidates_per_step", 0, "at least 1"),
         ("candidates_per_step", 2.5, "integer"),
         ("failures", -1, "at least 0"),

@@ -47,7 +47,7 @@ def _frozen() -> dspy.Module:
         ({"student": "question -> answer"}, ValueError, "must be a dspy.Module, got str"),
         ({"student": dspy.ChainOfThought}, ValueError, "must be a dspy.Module"),
         ({"max_metric_calls": 3}, ValueError, "max_metric_calls=3 does not pay"),
-        ({"testset": toy_examples(200, 500)}, ValueError, "400 calls for the final claim"),
+        ({"testset": toy_examples(200, 500)}, ValueError, "400 for the final claim"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused_before_any_call(

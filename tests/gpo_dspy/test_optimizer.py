@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
+from zlib import crc32
 
 import dspy
 import pydantic
@@ -450,6 +451,21 @@ def test_a_limit_met_after_a_race_does_not_lose_the_winner(monkeypatch: pytest.M
     accepted = [r for r in result.records if r.accepted is not None]
     assert len(explored) == len(accepted) >= 1
     assert result.best in [program.instructions for program in explored]
+
+
+def test_a_run_that_gets_nowhere_ends_if_told_when() -> None:
+    def useless(prompted: Prompted) -> dict[str, str]:
+        number = crc32(repr(prompted.fields).encode())
+        return {"improved_prompt": f"{prompted.fields['current_prompt']} Hm {number}"}
+
+    result = _compile(
+        dspy.Predict(QA), prompt_model=scripted_lm(useless), max_metric_calls=400, stop_after=3
+    ).detailed_results
+    assert result.stop_reason is StopReason.NO_PROGRESS
+    assert len(result.records) == 3
+    assert result.metric_calls < 200
+    assert result.claim is not None
+    assert "raise stop_after" in str(result)
 
 
 def test_a_backend_lost_after_a_race_does_not_lose_the_winner(
