@@ -7,7 +7,7 @@ import dspy
 from gpo_dspy.data import Data
 from gpo_dspy.demos import DemoSource
 from gpo_dspy.evaluation.pool import Pool
-from gpo_dspy.evaluation.race import FIRST_BLOCK
+from gpo_dspy.evaluation.race import FIRST_BLOCK, SHARED_BLOCK
 from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.strata import right, wrong
@@ -20,6 +20,9 @@ DEMO_EVERY = 8
 
 DEMO_SETS = 3
 """Demo sets that are raced against the current one."""
+
+RACE_CALLS = DEMO_SETS * FIRST_BLOCK + SHARED_BLOCK - FIRST_BLOCK
+"""Metric calls that a race of demo sets must have, and leave enough for a step with rewrites."""
 
 BOOTSTRAP_CALLS = 12
 """Further metric calls on training examples for demos, at most, each time they are drawn."""
@@ -59,7 +62,8 @@ class DemoSearch:
 
     def propose(self, state: RunState) -> list[Candidate]:
         """Return demo sets to race in the step to come; none in most steps."""
-        if not self._source.is_used or state.step % DEMO_EVERY:
+        left = self._board.remaining - self._plan.reserve - self._plan.least_step
+        if not self._source.is_used or state.step % DEMO_EVERY or left < RACE_CALLS:
             return []
         self._seek_successes(state)
         known = self._pool.results(state.current)

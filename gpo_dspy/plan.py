@@ -85,11 +85,13 @@ class Plan:
 
     def __str__(self) -> str:
         cost = "" if self.expected_cost is None else f"; roughly ${self.expected_cost:.2g}"
+        steps = _counted(self.steps, "step")
+        width = self.width(self.max_metric_calls - self.reserve - self.last_round)
         more = self.direction_requests
-        asked = f" and {more} request{'s' * (more > 1)} for the direction" if more else ""
+        asked = f" and {_counted(more, 'request')} for the direction" if more else ""
         return (
-            f"up to {self.max_metric_calls:,} metric calls; about {self.steps} steps of "
-            f"{self.candidates} candidates{asked}; "
+            f"up to {self.max_metric_calls:,} metric calls; about {steps} of "
+            f"{_counted(width, 'candidate')}{asked}; "
             f"{self.train} training and {self.validation} validation "
             f"examples searched, {self.holdout} kept for the final claim ({self.reserve} calls)"
             f"{cost}"
@@ -137,7 +139,9 @@ def make_plan(
     if evaluation == "race":
         pool = len(data.train) + len(data.validation)
         first = min(trial or FIRST_BLOCK, pool)
-        start_cost = last = min(SHARED_BLOCK, pool)
+        start_cost = min(SHARED_BLOCK, pool)
+        # A trial's failures are drawn anew for the block, as far as others are known.
+        last = SHARED_BLOCK if trial and pool > SHARED_BLOCK else max(start_cost - first, 1)
         step_cost = candidates * first + last // 2  # every other step ends with the trials
     else:
         first = start_cost = len(data.validation)
@@ -171,3 +175,7 @@ def make_plan(
 def holdout_size(max_metric_calls: int) -> int:
     """Return how many examples to keep for the final claim, each costing two metric calls."""
     return min(int(max_metric_calls * HOLDOUT_BUDGET) // 2, LARGEST_HOLDOUT)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -11,6 +11,7 @@ from gpo_dspy.budget import Limits
 from gpo_dspy.data import Data, assign_roles
 from gpo_dspy.plan import (
     FEWEST_CANDIDATES,
+    HOLDOUT_BUDGET,
     LARGEST_HOLDOUT,
     Plan,
     auto_metric_calls,
@@ -87,9 +88,7 @@ def data_and_plan(
     if optimizer.holdout:
         size = LARGEST_HOLDOUT if calls is None else holdout_size(calls)
     data = assign_roles(trainset, valset, testset, holdout=size, seed=settings.seed)
-    candidates = settings.candidates_per_step or _candidates(
-        optimizer, calls, len(start.instructions)
-    )
+    candidates = settings.candidates_per_step or _candidates(optimizer, calls, start, data)
     max_steps = None
     if optimizer.epochs is not None:
         max_steps = optimizer.epochs * -(-len(data.train) // settings.batch_size)
@@ -108,9 +107,15 @@ def data_and_plan(
     return data, plan
 
 
-def _candidates(optimizer: GPO, max_metric_calls: int | None, predictors: int) -> int:
+def _candidates(
+    optimizer: GPO, max_metric_calls: int | None, start: ProgramState, data: Data
+) -> int:
     """Return how many rewrites a step has where the user does not say."""
     other_limits = optimizer.limits != Limits() or optimizer.epochs is not None
     if max_metric_calls is None or other_limits:  # nobody knows how large the run will be
         return FEWEST_CANDIDATES
-    return candidates_per_step(max_metric_calls, predictors)
+    if optimizer.settings.evaluation == "full":  # a candidate costs the whole validation set
+        return FEWEST_CANDIDATES
+    # A large testset takes more than the share that the claim has of a run as a rule.
+    searched = (max_metric_calls - 2 * len(data.holdout)) / (1 - HOLDOUT_BUDGET)
+    return candidates_per_step(min(max_metric_calls, round(searched)), len(start.instructions))

@@ -107,7 +107,7 @@ class Proposer:
 
         Its prompts stand in for rewrites, as candidates like any other.
         """
-        return self._mark_repeats(state, self._from_memory(state, predictors))
+        return self._mark_repeats(state, self._from_memory(state, predictors)[: self._width()])
 
     def put_into_words(
         self, state: RunState, directions: Mapping[str, UpdateDirection]
@@ -129,7 +129,7 @@ class Proposer:
         """Let the prompt model write the candidates, and mark those that were tried before."""
         requests = self.asking.requests(
             state.step + 1,
-            self.plan.width(self.board.remaining - self.plan.reserve),
+            self._width(),
             {name: self._current(state, name) for name in directions},
             directions,
             words,
@@ -149,6 +149,10 @@ class Proposer:
         return self._mark_repeats(state, candidates)
 
     # --- helpers ------------------------------------------------------------------------------
+
+    def _width(self) -> int:
+        """Return how many candidates the money allows for."""
+        return self.plan.width(self.board.remaining - self.plan.reserve)
 
     def _current(self, state: RunState, predictor: str) -> ScoredPrompt:
         """Return a predictor's present prompt with the score of the program it stands in."""

@@ -81,7 +81,7 @@ class Search:
         self.proposer = Proposer(
             student, start, data, board, self.pool, rewriter, trajectories, plan, settings, recall
         )
-        self._away: BackendUnavailable | None = None
+        self._stopped_by: BackendUnavailable | KeyboardInterrupt | None = None
 
     def start(self) -> RunState:
         """Score the student's own instructions and begin the trajectories with them.
@@ -108,20 +108,23 @@ class Search:
 
         Raises:
             BackendUnavailable: The last step met it after its race; the step itself counts.
+            KeyboardInterrupt: Likewise.
         """
-        if self._away is not None:
-            raise self._away
         known = self.pool.results(state.best)
         complete = len(known) == len(self.pool.common(state.best))
         perfect = complete and self.pool.mean(state.best) >= 1.0
         left = self.board.remaining - self.plan.reserve
-        return stop_reason(
+        reason = stop_reason(
             state,
             self.plan,
             metric_calls_left=left,
             perfect=perfect,
             stop_after=self.settings.stop_after,
         )
+        ended = reason is not None and not isinstance(self._stopped_by, KeyboardInterrupt)
+        if self._stopped_by is not None and not ended:
+            raise self._stopped_by
+        return reason
 
     def aim(self, state: RunState) -> AbstractContextManager[None]:
         """Score under the weights of the step to come, while the context lasts."""
@@ -226,8 +229,8 @@ class Search:
                 self.pool.seek_more(current)
         except BudgetSpent:
             pass  # the next call ends the run
-        except BackendUnavailable as error:
-            self._away = error
+        except (BackendUnavailable, KeyboardInterrupt) as error:
+            self._stopped_by = error
 
     def _next_parent(
         self, accepted: tuple[ProgramState, ...], records: Sequence[StepRecord]

@@ -46,6 +46,9 @@ __all__ = [
     "as_direction",
 ]
 
+KINDS = frozenset({"summary", "reflection"})
+"""Texts that a request for a rewrite has a place for."""
+
 _NAMED: dict[str, Callable[[], Direction]] = {
     "relevance": Relevance,
     "recency": Recency,
@@ -67,7 +70,8 @@ def as_direction(value: str | Direction) -> Direction:
 
     Raises:
         ValueError: If there is no direction of that name.
-        TypeError: If ``value`` is neither a name nor callable.
+        TypeError: If ``value`` is neither a name nor callable, or is to be put into words of a kind
+            that no request would show.
     """
     allowed = f"one of {', '.join(map(repr, _NAMED))}, or a Direction such as Relevance(k=5)"
     if isinstance(value, str):
@@ -76,4 +80,11 @@ def as_direction(value: str | Direction) -> Direction:
         return _NAMED[value]()
     if isinstance(value, type) or not callable(value):
         raise TypeError(f"direction must be {allowed}; found {value!r}.")
+    if hasattr(value, "questions") or hasattr(value, "kinds"):
+        kinds = tuple(getattr(value, "kinds", ()))
+        if not isinstance(value, WrittenDirection) or not kinds or not KINDS.issuperset(kinds):
+            raise TypeError(
+                "a direction in words must have questions, and as kinds one or both of "
+                f"{', '.join(map(repr, sorted(KINDS)))}; found {kinds!r} in {value!r}."
+            )
     return value

@@ -139,7 +139,10 @@ class Pool:
             )
             for state in non_dominated(means)
         )
-        return tuple(sorted(members, key=lambda m: [-score for _, score in m.scores]))
+        # Programs are known in the order in which their results came in: not for ties.
+        return tuple(
+            sorted(members, key=lambda m: ([-score for _, score in m.scores], m.state.key))
+        )
 
     def score_first(self, program: ProgramState, count: int) -> None:
         """Score a program on the first ``count`` examples, as far as the budget goes."""

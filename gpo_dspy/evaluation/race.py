@@ -103,9 +103,8 @@ class Race:
                 return []
             alive = self._best(alive, max(TRIAL_SURVIVORS, len(alive) // 2))
         for block in sorted({min(block, len(self.pool)) for block in self.blocks}):
-            # Better fewer to the end of the block than all of them halfway.
-            while len(alive) > 1 and self._affordable(alive, self.pool[:block]) < block:
-                alive.pop()
+            while len(alive) > 1 and not self._can_pay(alive, block):
+                alive.pop()  # better fewer to the end than all of them halfway
             indices = self.pool[: self._affordable(alive, self.pool[:block])]
             if not (alive and indices and self._score(dict.fromkeys(alive, indices))):
                 break
@@ -160,6 +159,13 @@ class Race:
         """Return up to ``count`` candidates that beat the incumbent, the best first."""
         ranked = sorted(states, key=lambda state: -self.standings[state].difference)
         return [state for state in ranked[:count] if self.standings[state].difference > 0]
+
+    def _can_pay(self, states: Sequence[ProgramState], block: int) -> bool:
+        """Tell whether all states can be scored on a block, and then one of them to the end."""
+        here, later = self.pool[:block], self.pool[block : self.blocks[-1]]
+        pairs = [(state, index) for index in here for state in (self.incumbent, *states)]
+        pairs += [(state, index) for index in later for state in (self.incumbent, states[0])]
+        return len(self.board.missing(pairs)) <= self.board.remaining - self.reserve
 
     def _affordable(self, states: Sequence[ProgramState], indices: Sequence[int]) -> int:
         """Return how many of the examples can be paid for, for all states alike."""

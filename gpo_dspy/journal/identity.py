@@ -33,6 +33,10 @@ from gpo_dspy.storage.rows import NewRun, PredictorRow, RunRow
 if TYPE_CHECKING:
     from gpo_dspy.optimizer import GPO
 
+SEARCH = 1
+"""Version of the search, to be raised when the same call takes other steps than it did: a run that
+was begun by another version cannot be replayed."""
+
 NOT_SETTINGS = frozenset(
     {
         "metric",
@@ -110,6 +114,7 @@ def new_run(
         if name not in NOT_SETTINGS
     }
     fingerprints = {
+        "search": str(SEARCH),
         **program_fingerprints(student),
         "instructions": state_of(student).key,
         "metric": metric_fingerprint(optimizer.metric.function),

@@ -119,6 +119,21 @@ class TestContract:
 class TestAsDirection:
     """Names and directions."""
 
+    @pytest.mark.parametrize("kinds", [("critique",), (), ("summary", "critique")])
+    def test_a_text_that_no_request_would_show_is_refused(self, kinds: tuple[str, ...]) -> None:
+        class Written:
+            def __init__(self) -> None:
+                self.kinds = kinds
+
+            def __call__(self, trajectory: Trajectory, current: Any) -> tuple[()]:
+                return ()
+
+            def questions(self, view: Any) -> tuple[()]:
+                return ()
+
+        with pytest.raises(TypeError, match="'reflection', 'summary'"):
+            as_direction(Written())
+
     @pytest.mark.parametrize(
         ("name", "expected"),
         [

@@ -414,6 +414,8 @@ def test_the_least_budget_pays_for_a_step(evaluation: str, candidates: int) -> N
     [
         ({"max_metric_calls": 1_000}, 8),
         ({"max_metric_calls": 1_000, "candidates_per_step": 3}, 3),
+        ({"auto": "light", "testset": toy_examples(500, start=200)}, 4),  # the claim's calls
+        ({"max_metric_calls": 1_000, "evaluation": "full"}, 4),
         ({"max_metric_calls": 1_000, "max_seconds": 3_600.0}, 4),  # may end at any time
         ({"max_metric_calls": 1_000, "epochs": 1}, 4),
         ({"epochs": 1}, 4),
@@ -486,6 +488,29 @@ def test_a_backend_lost_after_a_race_does_not_lose_the_winner(
     assert result.stop_reason is StopReason.BACKEND
     assert result.records[-1].accepted is not None
     assert result.best == explored[0].instructions
+
+
+def test_ctrl_c_after_a_race_does_not_lose_the_winner(monkeypatch: pytest.MonkeyPatch) -> None:
+    def explore(pool: Pool, program: ProgramState) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pool, "explore", explore)
+    compiled = _compile(dspy.Predict(QA), max_metric_calls=400, holdout=False)
+    result = compiled.detailed_results
+    assert result.stop_reason is StopReason.INTERRUPTED
+    assert result.records[-1].accepted is not None
+    assert result.best != result.start
+
+
+def test_a_backend_lost_when_all_is_done_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def explore(pool: Pool, program: ProgramState) -> None:
+        raise BackendUnavailable("gone")
+
+    monkeypatch.setattr(Pool, "explore", explore)
+    compiled = _compile(dspy.Predict(QA), epochs=1, batch_size=100, holdout=False)
+    result = compiled.detailed_results
+    assert result.stop_reason is StopReason.EPOCHS
+    assert result.best != result.start
 
 
 def test_the_trajectory_keeps_pace_with_what_is_known() -> None:

@@ -92,6 +92,20 @@ def test_a_step_is_as_wide_as_its_trials_and_one_race_can_be_paid(
         assert width == candidates or (width + 1) * 3 + 12 > left
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "trial", "calls"),
+    [(20, 20, 3, 15), (20, 20, 0, 12), (4, 4, 3, 8), (1, 1, 3, 3)],
+)
+def test_the_least_step_is_one_candidate_to_the_end(
+    train: int, val: int, trial: int, calls: int
+) -> None:
+    assert _plan(train, val, holdout=0, trial=trial).least_step == calls
+
+
+def test_the_plan_of_a_small_run_says_how_narrow_its_steps_are() -> None:
+    assert "about 1 step of 1 candidate;" in str(_plan(holdout=0, max_metric_calls=28))
+
+
 def test_full_scoring_has_no_narrow_steps() -> None:
     plan = _plan(evaluation="full", val=25, candidates=8)
     assert plan.width(0) == 8

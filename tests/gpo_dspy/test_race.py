@@ -153,6 +153,15 @@ def test_short_money_takes_one_candidate_to_the_end_rather_than_two_halfway() ->
     assert race.standings[_name(0)].evaluations == 2
 
 
+def test_money_for_one_to_the_end_is_not_spent_on_the_first_block_of_three() -> None:
+    rows = [[0.0] * N, [0.9] * N, [0.8] * N, [0.7] * N]
+    limit = 12 + 12 + 4  # incumbent and one candidate to the end, and one more at first
+    race, ranking, _ = _race(_table(*rows), limit=limit, blocks=(4, 12))
+    assert ranking[0] == _name(0)
+    assert race.standings[_name(0)].complete
+    assert _name(2) not in race.standings
+
+
 def test_a_candidate_that_left_early_is_believed_less() -> None:
     rows = [[0.5] * N, [1.0] * 3 + [0.0] * (N - 3)]
     race, _, _ = _race(_table(*rows), {_name(0): (0, 1, 2)}, limit=6)
