@@ -101,8 +101,9 @@ class Meter:
             models = sorted(set().union(*(ledger.unpriced_models for ledger in self._ledgers)))
             raise PriceUnknown(
                 f"max_cost={limits.max_cost} cannot be kept: the price of {', '.join(models)} is "
-                "not known. Tell LiteLLM with litellm.register_model(...), or limit max_tokens or "
-                "max_metric_calls instead."
+                "not known. Tell LiteLLM with litellm.register_model({model: "
+                "{'input_cost_per_token': ..., 'output_cost_per_token': ..., 'litellm_provider': "
+                "..., 'mode': 'chat'}}), or limit max_tokens or max_metric_calls instead."
             )
         fractions = [
             (used.cost, limits.max_cost, StopReason.COST),

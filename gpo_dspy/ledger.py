@@ -11,6 +11,8 @@ from typing import Any
 
 import dspy
 
+from gpo_dspy.prices import price_of_model
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -32,15 +34,14 @@ class Usage:
 
     def plus(self, entry: Mapping[str, Any]) -> Usage:
         """Add one entry of DSPy's LM history."""
-        usage, cost = entry.get("usage") or {}, entry.get("cost")
-        return Usage(
-            self.lm_calls + 1,
-            self.input_tokens + int(usage.get("prompt_tokens") or usage.get("input_tokens") or 0),
-            self.output_tokens
-            + int(usage.get("completion_tokens") or usage.get("output_tokens") or 0),
-            self.cost + float(cost or 0.0),
-            self.unpriced_calls + (cost is None),
-        )
+        usage = entry.get("usage") or {}
+        read = int(usage.get("prompt_tokens") or usage.get("input_tokens") or 0)
+        written = int(usage.get("completion_tokens") or usage.get("output_tokens") or 0)
+        cost = entry.get("cost")
+        if cost is None:  # not every engine of DSPy asks LiteLLM, where the user may have told it
+            price = price_of_model(str(entry.get("model")))
+            cost = None if price is None else read * price[0] + written * price[1]
+        return self + Usage(1, read, written, float(cost or 0.0), int(cost is None))
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(

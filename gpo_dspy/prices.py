@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dspy
 
-from gpo_dspy.plan import Plan
 from gpo_dspy.program import optimizable_predictors
+
+if TYPE_CHECKING:
+    from gpo_dspy.plan import Plan
 
 CHARACTERS_PER_TOKEN = 4.0
 """A rule of thumb for English; other scripts have fewer, so that they cost more."""
@@ -54,10 +56,14 @@ def expected_cost(
 
 
 def price_of(lm: Any) -> tuple[float, float] | None:
-    """Return US dollars per token read and written by a model, if DSPy or LiteLLM knows them."""
+    """Return US dollars per token read and written by an LM, if DSPy or LiteLLM knows them."""
+    return price_of_model(str(getattr(lm, "model", "")))
+
+
+def price_of_model(name: str) -> tuple[float, float] | None:
+    """Return US dollars per token read and written by a model, by its LiteLLM name."""
     from dspy.clients.model_metadata import model_info
 
-    name = str(getattr(lm, "model", ""))
     provider, _, model = name.partition("/")
     found = [model_info(provider, model) or {}]
     if litellm := sys.modules.get(

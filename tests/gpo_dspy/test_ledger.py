@@ -21,6 +21,17 @@ def test_every_call_in_every_thread_is_counted(threads: int) -> None:
     assert ledger.usage == Usage(20, 2_000, 200, 0.0, unpriced_calls=20)
 
 
+def test_a_price_that_litellm_was_told_counts_whatever_the_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    price = {"input_cost_per_token": 1e-5, "output_cost_per_token": 3e-5}
+    monkeypatch.setitem(litellm.model_cost, "openai/mine", price)
+    ledger = Ledger()
+    usage = {"prompt_tokens": 100, "completion_tokens": 10}
+    ledger.enter({"usage": usage, "cost": None, "model": "openai/mine"})
+    assert ledger.usage == Usage(1, 100, 10, pytest.approx(0.0013), 0)
+
+
 def test_nothing_is_counted_outside_the_block() -> None:
     ledger, other, lm = Ledger(), Ledger(), scripted_lm(toy_solver)
     with dspy.context(lm=lm):

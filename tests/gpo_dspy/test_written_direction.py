@@ -34,6 +34,7 @@ from gpo_dspy.direction import (
     View,
     WrittenDirection,
 )
+from gpo_dspy.journal.stored import StoredJournal
 from gpo_dspy.prices import expected_cost
 from gpo_dspy.prompt_model import PromptModel, Question
 from gpo_dspy.report import show_result
@@ -486,6 +487,21 @@ def test_what_the_memory_knows_needs_no_direction(shop: Shop) -> None:
     first = result.records[0]
     assert first.candidates[0].rewrite.fate is Fate.RECALLED
     assert first.texts == ()
+
+
+def test_no_more_is_recalled_than_the_money_pays_for(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [(f"Answer the question, way {i}.", "comes from run 7") for i in range(8)]
+    monkeypatch.setattr(StoredJournal, "recollect", lambda *_: found)
+    settings = {"candidates_per_step": 8, "holdout": False}
+    for calls in (33, 300):
+        result = shop.run(**settings, max_metric_calls=calls)
+        first = result.records[0].candidates
+        left = calls - (result.records[0].metric_calls - sum(c.evaluations for c in first))
+        assert {c.rewrite.fate for c in first} == {Fate.RECALLED}
+        assert len(first) == result.plan.width(left)
+        assert all(c.evaluations for c in first)
 
 
 def test_a_step_stored_before_there_were_texts_is_read() -> None:
