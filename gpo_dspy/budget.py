@@ -46,6 +46,12 @@ class Limits:
     max_tokens: int | None = None
     max_seconds: float | None = None
 
+    def __str__(self) -> str:
+        dollars = [] if self.max_cost is None else [f"${self.max_cost:,.6g}"]
+        tokens = [] if self.max_tokens is None else [f"{self.max_tokens:,} tokens"]
+        seconds = [] if self.max_seconds is None else [f"{self.max_seconds:,.6g} s"]
+        return " or ".join([*dollars, *tokens, *seconds])
+
 
 class Meter:
     """How much of its limits a run has spent.

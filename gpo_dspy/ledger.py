@@ -32,6 +32,14 @@ class Usage:
     cost: float = 0.0
     unpriced_calls: int = 0
 
+    @property
+    def dollars(self) -> str:
+        """The cost, as people read it."""
+        if self.unpriced_calls and self.unpriced_calls == self.lm_calls:
+            return "price unknown"
+        unpriced = f" and {self.unpriced_calls:,} calls of unknown price"
+        return f"${self.cost:.4f}{unpriced if self.unpriced_calls else ''}"
+
     def plus(self, entry: Mapping[str, Any]) -> Usage:
         """Add one entry of DSPy's LM history."""
         usage = entry.get("usage") or {}

@@ -45,6 +45,7 @@ class Plan:
         validation: Validation examples that the search may use.
         holdout: Examples kept for the final claim.
         expected_cost: US dollars, roughly; None if a price is not known.
+        limits: What else ends the run, as text.
         first_round: Metric calls of a candidate's first round.
         last_round: Metric calls that one candidate then takes to the end of the step.
         direction_requests: Requests a step that put the update direction into words.
@@ -58,6 +59,7 @@ class Plan:
     validation: int
     holdout: int
     expected_cost: float | None = None
+    limits: str = ""
     first_round: int = 0
     last_round: int = 0
     direction_requests: int = 0
@@ -94,7 +96,7 @@ class Plan:
             f"{_counted(width, 'candidate')}{asked}; "
             f"{self.train} training and {self.validation} validation "
             f"examples searched, {self.holdout} kept for the final claim ({self.reserve} calls)"
-            f"{cost}"
+            f"{cost}{f'; ends at {self.limits}, if that comes first' if self.limits else ''}"
         )
 
 
@@ -122,6 +124,7 @@ def make_plan(
     candidates: int,
     evaluation: EvaluationMode,
     trial: int,
+    claim: bool = True,
 ) -> Plan:
     """Lay out a run.
 
@@ -132,6 +135,7 @@ def make_plan(
         candidates: Rewrites a step.
         evaluation: How candidates are scored.
         trial: Failures that a candidate is tried on first; 0 if it begins on shared examples.
+        claim: Whether examples are kept for the final claim, more with more calls.
 
     Raises:
         ValueError: The metric calls do not pay for one step and the final claim.
@@ -161,7 +165,7 @@ def make_plan(
     least = start_cost + plan.least_step + reserve
     if max_metric_calls < least:
         # More calls may keep more examples for the claim.
-        enough = max(least, ceil((least - reserve) / (1 - HOLDOUT_BUDGET))) if reserve else least
+        enough = max(least, ceil((least - reserve) / (1 - HOLDOUT_BUDGET))) if claim else least
         advice = "" if last else ", or lower candidates_per_step"
         raise ValueError(
             f"max_metric_calls={max_metric_calls} does not pay for one step: {start_cost} examples "

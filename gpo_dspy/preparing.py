@@ -103,6 +103,7 @@ def data_and_plan(
         candidates=candidates,
         evaluation=settings.evaluation,
         trial=settings.trial,
+        claim=optimizer.holdout and testset is None,
     )
     return data, plan
 

@@ -20,6 +20,9 @@ from gpo_dspy.plan import Plan
 from gpo_dspy.program_state import Demos, Instructions, ProgramState
 from gpo_dspy.state import Fate, ScoredPrompt, StepRecord, StopReason
 
+LONGEST_REASON = 200
+"""Characters of a failure's reason that are printed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -83,6 +86,7 @@ class GPOResult:
         front: With ``objective="pareto"`` the programs that no other beats in all scores, the best
             in the first score first; ``front[0].program(student)`` makes one.
         storage_problem: What could not be stored, and why; None if all is well.
+        reasons: The commonest reason of the metric calls that failed, by outcome.
     """
 
     start: Instructions
@@ -108,6 +112,33 @@ class GPOResult:
     start_scores: NamedScores = ()
     best_scores: NamedScores = ()
     front: tuple[FrontMember, ...] = field(default=(), repr=False)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def usage(self) -> Usage:
+        """What program and prompt model used together."""
+        return self.task_usage + self.prompt_usage
+
+    @property
+    def verdict(self) -> str:
+        """What came of the run, in a sentence."""
+        found = any(record.accepted is not None for record in self.records)
+        if not self.metric_calls and not self.reused:
+            return "nothing was measured"
+        if self.best == self.start and not found:
+            score = self.start_score if self.claim is None else self.claim.base.value
+            where = "the search's own examples"
+            if self.claim is not None:
+                where = f"{self.claim.base.n} examples the search never saw"
+            return (
+                f"nothing better was found than your program, which has {percent(score)} on {where}"
+            )
+        if self.claim is not None:
+            return str(self.claim)
+        return (
+            f"{percent(self.start_score)} -> {percent(self.best_score)} on the search's own "
+            "examples (not measured on others, so no gain is claimed)"
+        )
 
     @property
     def cost(self) -> float:
@@ -165,15 +196,14 @@ class GPOResult:
         return target
 
     def __str__(self) -> str:
+        calls, dollars = self.step_price
+        price = "" if self.usage.unpriced_calls or not dollars else f", ${dollars:.4f}"
         lines = [
-            str(self.claim)
-            if self.claim
-            else f"{100 * self.start_score:.1f} % -> {100 * self.best_score:.1f} % on the search's "
-            "own examples (not measured on others, so no gain is claimed)",
+            self.verdict,
             f"{self.metric_calls:,} metric calls, {self.prompt_usage.lm_calls:,} requests to the "
-            f"prompt model, ${self.cost:.4f}, {self.seconds:.1f} s",
-            f"stopped: {self.stop_reason.value}; one more step: about {self.step_price[0]:.0f} "
-            f"metric calls, ${self.step_price[1]:.4f}",
+            f"prompt model, {self.usage.dollars}, {self.seconds:.1f} s",
+            f"stopped: {self.stop_reason.value}; one more step: about {calls:.0f} metric calls"
+            f"{price}",
         ]
         if self.best_scores:
             before = dict(self.start_scores)
@@ -202,6 +232,9 @@ class GPOResult:
         ):
             if counts:
                 lines.append(f"{what}: " + "; ".join(f"{n:,} {why}" for why, n in counts.items()))
+        for name, reason in self.reasons.items():
+            said = " ".join(reason.split())[:LONGEST_REASON]
+            lines.append(f"{Outcome[name].value}, most often: {said}")
         return "\n".join(lines)
 
 

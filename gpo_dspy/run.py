@@ -20,6 +20,7 @@ from gpo_dspy.execution.executors import places
 from gpo_dspy.journal import Journal
 from gpo_dspy.ledger import Ledger, Usage
 from gpo_dspy.loop import optimize
+from gpo_dspy.meta_prompt import shorten
 from gpo_dspy.preparing import data_and_plan, prompt_model_for, secrets_of, start_state
 from gpo_dspy.prices import expected_cost
 from gpo_dspy.program import with_state
@@ -59,8 +60,11 @@ class Run:
         in_words = getattr(optimizer.settings.direction, "kinds", ())
         self._plan = replace(self._plan, direction_requests=len(in_words))
         cost = expected_cost(student, self._data.examples, prompt_model, self._plan)
-        self._plan = replace(self._plan, expected_cost=cost)
+        if cost is not None and optimizer.limits.max_cost is not None:
+            cost = min(cost, optimizer.limits.max_cost)
+        self._plan = replace(self._plan, expected_cost=cost, limits=str(optimizer.limits))
         secrets = secrets_of(optimizer, student, prompt_model)
+        self._hide = secrets.hide
         sets = {"trainset": trainset, "valset": valset or (), "testset": testset or ()}
         self._journal = Journal()
         if optimizer.storage is not None:
@@ -216,6 +220,7 @@ class Run:
             plan=self._plan,
             metric_calls=self._board.metric_calls + self._journal.unrecalled,
             reused=self._board.reused,
+            reasons={o.name: shorten(self._hide(t)) for o, t in self._board.reasons().items()},
             outcomes={outcome.name: n for outcome, n in self._board.outcomes.items()},
             fates=dict(
                 Counter(

@@ -212,8 +212,8 @@ class StopReason(enum.Enum):
     EPOCHS = "all epochs over the training set are done"
     PERFECT = "no failure is left on any example the search may use"
     STALLED = (
-        "the prompt model wrote nothing new in several steps in a row; try another prompt_model, "
-        "a higher temperature, or on_excess='clip'"
+        "the prompt model wrote nothing in several steps in a row that is new and can be used (see "
+        "what became of its rewrites); try another prompt_model or a higher temperature"
     )
     NO_PROGRESS = (
         "no candidate beat its parent in stop_after steps in a row; raise stop_after, or try a "

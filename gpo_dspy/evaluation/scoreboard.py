@@ -126,6 +126,16 @@ class Scoreboard:
                 self._runner.gate()
                 time.sleep(LOOK_AGAIN)
 
+    def reasons(self) -> dict[Outcome, str]:
+        """Return the commonest feedback of each way to fail; of equals the first by alphabet."""
+        said: dict[Outcome, Counter[str]] = {}
+        for results in self._results.values():
+            for evaluation in results.values():
+                if evaluation.outcome is not Outcome.SCORED and evaluation.feedback:
+                    said.setdefault(evaluation.outcome, Counter())[evaluation.feedback] += 1
+        ranked = sorted(said.items(), key=lambda item: item[0].name)
+        return {outcome: min(c, key=lambda text: (-c[text], text)) for outcome, c in ranked}
+
     def results(self, state: ProgramState) -> Mapping[int, Evaluation]:
         """Return what is known of a program: evaluations by example index, in that order.
 

@@ -28,7 +28,7 @@ class Progress(Callback):
             TextColumn("GPO"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
-            TextColumn("metric calls · best {task.fields[best]} · ${task.fields[cost]:.4f} ·"),
+            TextColumn("metric calls · best {task.fields[best]} · {task.fields[cost]} ·"),
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
@@ -37,11 +37,11 @@ class Progress(Callback):
 
     def on_start(self, plan: Plan) -> None:
         self._console.print(f"GPO plan: {plan}", highlight=False, soft_wrap=True)
-        self._task = self._bar.add_task("", total=plan.max_metric_calls, best="–", cost=0.0)
+        self._task = self._bar.add_task("", total=plan.max_metric_calls, best="–", cost="$0")
         self._bar.start()
 
     def on_metric_call(self, metric_calls: int, usage: Usage) -> None:
-        self._bar.update(self._task, completed=metric_calls, cost=usage.cost)
+        self._bar.update(self._task, completed=metric_calls, cost=usage.dollars)
 
     def on_step(self, state: RunState) -> None:
         record = state.records[-1]

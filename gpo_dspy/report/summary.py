@@ -45,12 +45,12 @@ def show_result(result: GPOResult, console: Console | None = None) -> None:
     if result.front:
         console.print(_front(result))
     if result.claim is not None:
-        console.print(f"[bold]{result.claim}[/bold]", highlight=False)
+        console.print(f"[bold]{result.verdict}[/bold]", highlight=False)
     if (result.returned, result.returned_demos) != (result.best, result.best_demos):
         console.print("The student's own prompt is returned: it did better on the unseen examples.")
     console.print(
         f"{result.metric_calls:,} metric calls; {result.task_usage.lm_calls:,} LM calls of the "
-        f"program, {result.prompt_usage.lm_calls:,} of the prompt model; ${result.cost:.4f}; "
+        f"program, {result.prompt_usage.lm_calls:,} of the prompt model; {result.usage.dollars}; "
         f"{result.seconds:.1f} s",
         highlight=False,
     )

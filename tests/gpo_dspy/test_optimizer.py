@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -468,6 +469,32 @@ def test_a_run_that_gets_nowhere_ends_if_told_when() -> None:
     assert result.metric_calls < 200
     assert result.claim is not None
     assert "raise stop_after" in str(result)
+    assert str(result).startswith("nothing better was found than your program, which has ")
+    assert "price unknown" in str(result)
+
+
+def test_why_metric_calls_failed_is_said() -> None:
+    def metric(example: dspy.Example, prediction: Any, trace: Any = None) -> float:
+        if "item 1" in example.question:
+            raise ValueError("cannot judge\nthis kind")
+        return toy_metric(example, prediction)
+
+    result = _compile(dspy.Predict(QA), metric=metric, max_metric_calls=150).detailed_results
+    assert set(result.reasons) == {"METRIC_ERROR"}
+    assert "metric raised, failure score, most often: " in str(result)
+    assert "cannot judge this kind" in str(result)
+
+
+def test_the_plan_says_what_else_ends_the_run() -> None:
+    result = _compile(dspy.Predict(QA), max_seconds=3_600.0, max_tokens=10**9).detailed_results
+    assert "; ends at 1,000,000,000 tokens or 3,600 s, if that comes first" in str(result.plan)
+
+
+def test_the_budget_that_an_error_asks_for_is_enough() -> None:
+    with pytest.raises(ValueError, match="does not pay") as raised:
+        _compile(dspy.Predict(QA), max_metric_calls=5)
+    enough = int(re.findall(r"Raise it to (\d+)", str(raised.value))[0])
+    assert _compile(dspy.Predict(QA), max_metric_calls=enough).detailed_results.records
 
 
 def test_a_backend_lost_after_a_race_does_not_lose_the_winner(
