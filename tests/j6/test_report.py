@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -7,6 +8,7 @@ import pytest
 
 from j6 import SoftPromptConfig
 from j6.report.page import report_html
+from j6.report.plot import plot_history
 from j6.report.summary import findings, phases
 from j6.report.text import report_text
 from j6.tuner.history import History, StepRecord
@@ -42,6 +44,23 @@ def test_kept_gradients_tell_nothing_of_agreement() -> None:
     first, second, third = phases(run)  # steps 1-2, 3-4 and 5-6; refreshed: 1 and 4
     assert first.agreement == second.agreement == [-0.5, 0.4]
     assert third.agreement == [0.0, 0.0]
+
+
+def test_charts_show_agreement_where_all_gradients_were_computed() -> None:
+    run = history(6)
+    unlike = [[0.0] * 4] * 4
+    for i in (1, 2, 4, 5):
+        run.steps[i] = replace(run.steps[i], cosines=unlike, refreshed=False)
+    shares, agreement, losses = report_html(run).split("<h2>")[1:]
+    for chart, points in ((shares, 6), (agreement, 2), (losses, 6)):
+        drawn = re.findall('<polyline points="([^"]*)"', chart)
+        assert {len(line.split()) for line in drawn} == {points}
+    assert all(">step 1<" in chart and ">6<" in chart for chart in (shares, agreement, losses))
+
+    pytest.importorskip("matplotlib")
+    (image,) = plot_history(run).axes[1].collections
+    assert image.get_array().tolist() == [[-0.5, -0.5], [0.4, 0.4]]
+    assert image.get_coordinates()[0, :, 0].tolist() == [0.5, 3.5, 6.5]  # steps 1-3 and 4-6
 
 
 @pytest.mark.parametrize(("steps", "spans"), [(1, [(1, 1)]), (5, [(1, 2), (3, 4), (5, 5)])])
