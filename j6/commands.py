@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from j6.examples import ExampleEncoder, in_batches
+from j6.examples import ExampleEncoder, ExampleLines, in_batches
 from j6.files import read_json, write_json
 from j6.report.page import report_html
 from j6.report.text import metrics_table, report_text
@@ -123,7 +123,7 @@ def explain(arguments: argparse.Namespace) -> str:
     return text
 
 
-def read_examples(path: str) -> list[Any]:
+def read_examples(path: str) -> ExampleLines:
     """Read examples from JSON lines.
 
     Args:
@@ -135,21 +135,27 @@ def read_examples(path: str) -> list[Any]:
 
     Raises:
         FileNotFoundError: If the file is not there.
-        ValueError: If a line is no JSON, or the file holds no example.
+        ValueError: If the file is not in UTF-8, a line is no JSON, or there is no example.
     """
-    examples = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")  # some editors put a mark first
+    except UnicodeDecodeError as error:
+        msg = f"{path} is not in UTF-8 ({error}): save it in UTF-8"
+        raise ValueError(msg) from error
+    lines = []
+    # Not splitlines(), which cuts at separators that may stand inside a JSON string.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            examples.append(json.loads(line))
+            lines.append((number, json.loads(line)))
         except json.JSONDecodeError as error:
-            msg = f"{path}, line {number}, is no JSON ({error}): one example per line is needed"
+            msg = f"{path}, line {number}: no JSON ({error}); one example per line is needed"
             raise ValueError(msg) from error
-    if not examples:
+    if not lines:
         msg = f"{path} holds no examples: one JSON object per line is needed"
         raise ValueError(msg)
-    return examples
+    return ExampleLines(path, lines)
 
 
 def load_model(arguments: argparse.Namespace) -> tuple[Any, Any]:

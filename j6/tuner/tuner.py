@@ -85,7 +85,9 @@ class J6Tuner:
         room = None if self._context is None else self._context - soft_prompt.n_tokens
         encoder = ExampleEncoder(self.tokenizer, soft_prompt.config.position, room)
         train = encoder.encode_all(examples)
-        held_out = None if validation is None else encoder.encode_all(validation)
+        held_out = None
+        if validation is not None:
+            held_out = encoder.encode_all(validation, "validation example")
         folder = None if checkpoints is None else Path(checkpoints)
         with soft_prompt.attached(self.model), frozen(self.model):
             prefix = self._prefix(soft_prompt, [*train, *(held_out or ())])
