@@ -168,7 +168,7 @@ def load_model(arguments: argparse.Namespace) -> tuple[Any, Any]:
         Model and tokenizer.
 
     Raises:
-        FileNotFoundError: If a path is given and nothing is there.
+        FileNotFoundError: If no folder is there, nor a model of that name to be had.
         TypeError: If the model is an encoder-decoder.
         ValueError: If there is no such device.
     """
@@ -178,7 +178,14 @@ def load_model(arguments: argparse.Namespace) -> tuple[Any, Any]:
     if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
         msg = f"there is no folder {name}: pass a model's folder, or its name on Hugging Face"
         raise FileNotFoundError(msg)
-    config: Any = AutoConfig.from_pretrained(name)
+    try:
+        config: Any = AutoConfig.from_pretrained(name)
+    except OSError as error:
+        if Path(name).is_dir():
+            raise
+        reason = " ".join(str(error).split())  # it has several lines, and may not name the model
+        msg = f"{name} is no folder here, and could not be fetched: {reason}"
+        raise FileNotFoundError(msg) from error
     if config.is_encoder_decoder:
         msg = f"{name} is an encoder-decoder; a soft prompt needs a decoder-only causal LM"
         raise TypeError(msg)

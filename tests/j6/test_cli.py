@@ -70,6 +70,11 @@ def test_wrong_input_is_told_in_one_line(folder: Path, capsys: pytest.CaptureFix
         ([*tune, str(bad), "--text", ""], '["w1", "w2"]', "pass text="),
         ([*tune, str(bad), "--device", "moon"], '["w1", "w2"]', "put on device 'moon'"),
         ([*tune, str(bad), "--model", "./moon"], '["w1", "w2"]', "there is no folder ./moon"),
+        (
+            [*tune, str(bad), "--model", "no/such/model"],
+            '["w1", "w2"]',
+            "no/such/model is no folder here, and could not be fetched: ",
+        ),
         ([*tune, str(bad), "--model", str(folder / "t5")], '["w1", "w2"]', "an encoder-decoder"),
         (["explain", str(folder)], None, "has no history.json"),
     ]
