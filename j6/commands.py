@@ -64,8 +64,7 @@ def tune(arguments: argparse.Namespace) -> str:
     )
     result.soft_prompt.save(out)
     write_json(out / HISTORY, result.history.to_json())
-    lines = [result.message, *_side_by_side(result.before, result.after), f"written to {out}"]
-    return "\n".join(lines)
+    return f"{result}\nwritten to {out}"
 
 
 def evaluate(arguments: argparse.Namespace) -> str:
@@ -92,7 +91,7 @@ def evaluate(arguments: argparse.Namespace) -> str:
         )
     if arguments.json:
         return json.dumps({"untuned": before.to_json(), "tuned": after.to_json()}, indent=2)
-    return "\n".join(_side_by_side(before, after))
+    return "\n".join(metrics_table({"untuned": before, "tuned": after}))
 
 
 def explain(arguments: argparse.Namespace) -> str:
@@ -206,9 +205,3 @@ def load_model(arguments: argparse.Namespace) -> tuple[Any, Any]:
         msg = f"the model cannot be put on device {device!r}: {str(error).splitlines()[0]}"
         raise ValueError(msg) from error
     return model.eval(), AutoTokenizer.from_pretrained(name)
-
-
-def _side_by_side(before: Any, after: Any) -> list[str]:
-    if before is None or after is None:
-        return []
-    return metrics_table({"untuned": before, "tuned": after})

@@ -10,7 +10,7 @@ from j6 import SoftPromptConfig
 from j6.report.page import report_html
 from j6.report.plot import plot_history
 from j6.report.summary import findings, phases
-from j6.report.text import report_text
+from j6.report.text import losses_table, report_text
 from j6.tuner.history import History, StepRecord
 from tests.j6.test_tuner import CONFIG, fit
 
@@ -92,6 +92,21 @@ def test_reports_of_real_runs() -> None:
         assert "factuality, from w" in text
         assert "untuned" in text
         assert page.count("<svg") == (2 if len(run.objectives) == 1 else 3)
+
+
+def test_results_print_short() -> None:
+    result = fit()
+    what, why, head, *figures = str(result).splitlines()
+    assert what.startswith("SoftPrompt(n_tokens=")
+    assert why == result.message
+    assert head.split() == ["untuned", "tuned"]
+    assert len(figures) == 6
+    blind = fit(replace(CONFIG, max_steps=3), validation=None)
+    lines = [line.split() for line in str(blind).splitlines()[2:]]
+    assert lines[0] == ["mean", "loss", "steps", "1-1", "steps", "3-3"]
+    assert lines[1] == ["factuality", *(f"{blind.history.steps[i].losses[0]:.3f}" for i in (0, 2))]
+    assert losses_table(history(100))[0].split()[2:] == ["steps", "1-10", "steps", "91-100"]
+    assert losses_table(history(0)) == []
 
 
 def test_the_page_is_escaped_and_closed() -> None:
