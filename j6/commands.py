@@ -79,8 +79,7 @@ def evaluate(arguments: argparse.Namespace) -> str:
     examples = read_examples(arguments.data)
     soft_prompt = SoftPrompt.load(arguments.prompt)
     model, tokenizer = load_model(arguments)
-    context = Anatomy.of(model).max_length
-    room = None if context is None else context - soft_prompt.n_tokens
+    room = Anatomy.of(model).room_beside(soft_prompt.n_tokens)
     encoded = ExampleEncoder(tokenizer, soft_prompt.config.position, room).encode_all(examples)
     with soft_prompt.attached(model), frozen(model):
         runner = AnswerRunner(soft_prompt, model)

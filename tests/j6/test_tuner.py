@@ -313,6 +313,9 @@ def test_wrong_examples_are_refused_by_number() -> None:
         tuner.fit(PAIRS, validation=[("w2", "")])
     with pytest.raises(ValueError, match="more than the 60 that fit beside the soft prompt"):
         tuner.fit([("w1", "w2 " * 70)])
+    long = replace(CONFIG, prompt=SoftPromptConfig(n_tokens=70))
+    with pytest.raises(ValueError, match=r"n_tokens is 70, .* 64 positions, .* 1 to 62"):
+        fit(long)
     with pytest.raises(ValueError, match="there are no examples"):
         tuner.fit([])
     with pytest.raises(ValueError, match="there are no examples"):
