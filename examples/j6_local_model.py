@@ -1,4 +1,4 @@
-"""Tune a soft prompt of a small local model, from scratch, in about a minute on two cores.
+"""Tune a soft prompt of a small local model, from scratch, in about a minute on one core.
 
 A tiny Llama learns facts from sentences that contradict one another: where a source is named, the
 almanac tells the truth and the forum the rumour; where none is named, it is one or the other. Asked
@@ -46,7 +46,7 @@ def train_model(truth: torch.Tensor, rumour: torch.Tensor, steps: int = 1200) ->
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(WORDS), **shape, **heads, **special))
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
+    for step in range(1, steps + 1):
         city = torch.randint(CITIES, (128,))
         source = torch.randint(4, (128,))  # 0 almanac, 1 forum, else none
         wavering = torch.where(torch.rand(128) < 0.5, truth[city], rumour[city])
@@ -62,29 +62,39 @@ def train_model(truth: torch.Tensor, rumour: torch.Tensor, steps: int = 1200) ->
         loss.backward()
         optimizer.step()
         decay.step()
+        if step % (steps // 4) == 0:
+            say(f"  step {step} of {steps}, loss {loss.item():.2f}")
     return model.eval()
+
+
+def say(text: str) -> None:
+    """Print at once, also into a pipe, so that it is seen how far the script is."""
+    print(text, flush=True)
 
 
 def main() -> None:
     torch.manual_seed(0)
     truth = torch.randint(FOODS, (CITIES,))
     rumour = (truth + torch.randint(1, FOODS, (CITIES,))) % FOODS
+    say("training a small model from scratch ...")
     start = time.perf_counter()
     model, tokenizer = train_model(truth, rumour), make_tokenizer()
-    print(f"trained a model of {model.num_parameters():,} parameters", end=" ")
-    print(f"in {time.perf_counter() - start:.0f} s\n")
+    taken = time.perf_counter() - start
+    say(f"trained a model of {model.num_parameters():,} parameters in {taken:.0f} s\n")
 
     facts = [(f"city{i}", f"food{int(truth[i])}") for i in torch.randperm(CITIES).tolist()]
     config = J6Config(prompt=SoftPromptConfig(n_tokens=4), max_steps=150)
+    say(f"tuning a soft prompt of 4 tokens on 100 facts, at most {config.max_steps} steps ...")
     start = time.perf_counter()
     result = J6Tuner(model, tokenizer, config).fit(facts[:100], validation=facts[100:170])
-    print(f"tuned in {time.perf_counter() - start:.0f} s: {result.message}\n")
-    print(report_text(result.history), "\n")
+    say(f"tuned in {time.perf_counter() - start:.0f} s: {result.message}\n")
+    say(f"{report_text(result.history)}\n")
 
     with tempfile.TemporaryDirectory() as folder:
         result.soft_prompt.save(folder)
         soft_prompt = SoftPrompt.load(folder)
-        print("saved", ", ".join(sorted(path.name for path in Path(folder).iterdir())), "\n")
+        files = ", ".join(sorted(path.name for path in Path(folder).iterdir()))
+        say(f"saved {files} in {folder} and loaded them again; the folder was a temporary one\n")
 
     questions = tokenizer([question for question, _ in facts[170:]], return_tensors="pt")
     answers = [answer for _, answer in facts[170:]]
@@ -96,8 +106,10 @@ def main() -> None:
     for name, tokens in (("without", plain), ("with", tuned)):
         said = tokenizer.convert_ids_to_tokens(tokens.tolist())
         right = sum(a == b for a, b in zip(said, answers, strict=True))
-        print(f"{name} the prompt: {right} of {len(answers)} unseen questions answered right")
+        say(f"{name} the prompt: {right} of {len(answers)} unseen questions answered right")
 
 
 if __name__ == "__main__":
+    # Threads gain nothing on so small a model, and beside another job wait long for one another.
+    torch.set_num_threads(1)
     main()

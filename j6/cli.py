@@ -10,6 +10,11 @@ from typing import get_args
 from j6.soft_prompt.config import Position
 
 EXAMPLES = "JSON lines, each with prompt and answer, or with messages"
+HELD_OUT = (
+    "examples held out, in the same form: the prompt that is best on them is kept, and the run "
+    "stops when it gets no better on them; without them, all steps are taken and the last prompt "
+    "is kept"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,19 +56,44 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_tune(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     parser.add_argument("--train", required=True, metavar="FILE", help=EXAMPLES)
-    parser.add_argument("--val", metavar="FILE", help="held-out examples; without them no stop")
+    parser.add_argument("--val", metavar="FILE", help=HELD_OUT)
     parser.add_argument("--out", required=True, metavar="DIR", help="where the prompt goes")
     parser.add_argument("--steps", type=int, default=200, help="most steps (%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=16, help="(%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=0.3, help="(%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=16, help="examples at once (%(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=0.3, help="at first (%(default)s)")
     parser.add_argument("--tokens", type=int, help="virtual tokens (8, or those of --text)")
     parser.add_argument("--layers", type=int, nargs="*", help="layers with an h (the middle one)")
-    parser.add_argument("--position", choices=get_args(Position), default="after_bos")
+    parser.add_argument(
+        "--position",
+        choices=get_args(Position),
+        default="after_bos",
+        help="where the virtual tokens stand (%(default)s)",
+    )
     parser.add_argument("--text", help="text that the prompt starts from")
-    parser.add_argument("--policy", choices=("soft", "hard"), default="soft")
-    parser.add_argument("--components", choices=("gram", "paper"), default="gram")
-    parser.add_argument("--temperature", type=float, default=0.3, help="(%(default)s)")
-    parser.add_argument("--preference", type=float, default=0.0, help="for factuality (0)")
+    parser.add_argument(
+        "--policy",
+        choices=("soft", "hard"),
+        default="soft",
+        help="weigh all components by their scores, or take the highest alone (%(default)s)",
+    )
+    parser.add_argument(
+        "--components",
+        choices=("gram", "paper"),
+        default="gram",
+        help="compare the objectives within each of h and w, or across them (%(default)s)",
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.3,
+        help="of --policy soft: the lower, the more the highest score counts (%(default)s)",
+    )
+    parser.add_argument(
+        "--preference",
+        type=float,
+        default=0.0,
+        help="how much higher factuality's scores count than confidence's (0)",
+    )
     parser.add_argument(
         "--refresh-every",
         type=int,
@@ -71,7 +101,9 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="compute the gradient of confidence at every N-th step only (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the examples' order and the prompt's start (0)"
+    )
     parser.add_argument(
         "--restart", action="store_true", help="start over where DIR holds a checkpoint"
     )
@@ -81,14 +113,17 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     parser.add_argument("--prompt", required=True, metavar="DIR", help="a saved soft prompt")
     parser.add_argument("--data", required=True, metavar="FILE", help=EXAMPLES)
-    parser.add_argument("--batch-size", type=int, default=16, help="(%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=16, help="examples at once (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="folder of a Hugging Face causal LM")
     parser.add_argument(
-        "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto"
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="type of the model's parameters; auto, the default: as saved",
     )
     parser.add_argument("--bits", type=int, choices=(8, 4), help="quantise with bitsandbytes")
     device = "for example cuda:0 (a GPU where there is one), or auto: over all, with accelerate"

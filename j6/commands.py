@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from j6.examples import ExampleEncoder, in_batches
+from j6.examples import ExampleEncoder, ExampleLines, in_batches
 from j6.files import read_json, write_json
 from j6.report.page import report_html
 from j6.report.text import metrics_table, report_text
@@ -64,8 +64,7 @@ def tune(arguments: argparse.Namespace) -> str:
     )
     result.soft_prompt.save(out)
     write_json(out / HISTORY, result.history.to_json())
-    lines = [result.message, *_side_by_side(result.before, result.after), f"written to {out}"]
-    return "\n".join(lines)
+    return f"{result}\nwritten to {out}"
 
 
 def evaluate(arguments: argparse.Namespace) -> str:
@@ -80,8 +79,7 @@ def evaluate(arguments: argparse.Namespace) -> str:
     examples = read_examples(arguments.data)
     soft_prompt = SoftPrompt.load(arguments.prompt)
     model, tokenizer = load_model(arguments)
-    context = Anatomy.of(model).max_length
-    room = None if context is None else context - soft_prompt.n_tokens
+    room = Anatomy.of(model).room_beside(soft_prompt.n_tokens)
     encoded = ExampleEncoder(tokenizer, soft_prompt.config.position, room).encode_all(examples)
     with soft_prompt.attached(model), frozen(model):
         runner = AnswerRunner(soft_prompt, model)
@@ -92,7 +90,7 @@ def evaluate(arguments: argparse.Namespace) -> str:
         )
     if arguments.json:
         return json.dumps({"untuned": before.to_json(), "tuned": after.to_json()}, indent=2)
-    return "\n".join(_side_by_side(before, after))
+    return "\n".join(metrics_table({"untuned": before, "tuned": after}))
 
 
 def explain(arguments: argparse.Namespace) -> str:
@@ -123,7 +121,7 @@ def explain(arguments: argparse.Namespace) -> str:
     return text
 
 
-def read_examples(path: str) -> list[Any]:
+def read_examples(path: str) -> ExampleLines:
     """Read examples from JSON lines.
 
     Args:
@@ -135,21 +133,27 @@ def read_examples(path: str) -> list[Any]:
 
     Raises:
         FileNotFoundError: If the file is not there.
-        ValueError: If a line is no JSON, or the file holds no example.
+        ValueError: If the file is not in UTF-8, a line is no JSON, or there is no example.
     """
-    examples = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")  # some editors put a mark first
+    except UnicodeDecodeError as error:
+        msg = f"{path} is not in UTF-8 ({error}): save it in UTF-8"
+        raise ValueError(msg) from error
+    lines = []
+    # Not splitlines(), which cuts at separators that may stand inside a JSON string.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            examples.append(json.loads(line))
+            lines.append((number, json.loads(line)))
         except json.JSONDecodeError as error:
-            msg = f"{path}, line {number}, is no JSON ({error}): one example per line is needed"
+            msg = f"{path}, line {number}: no JSON ({error}); one example per line is needed"
             raise ValueError(msg) from error
-    if not examples:
+    if not lines:
         msg = f"{path} holds no examples: one JSON object per line is needed"
         raise ValueError(msg)
-    return examples
+    return ExampleLines(path, lines)
 
 
 def load_model(arguments: argparse.Namespace) -> tuple[Any, Any]:
@@ -162,7 +166,7 @@ def load_model(arguments: argparse.Namespace) -> tuple[Any, Any]:
         Model and tokenizer.
 
     Raises:
-        FileNotFoundError: If a path is given and nothing is there.
+        FileNotFoundError: If no folder is there, nor a model of that name to be had.
         TypeError: If the model is an encoder-decoder.
         ValueError: If there is no such device.
     """
@@ -172,7 +176,14 @@ def load_model(arguments: argparse.Namespace) -> tuple[Any, Any]:
     if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
         msg = f"there is no folder {name}: pass a model's folder, or its name on Hugging Face"
         raise FileNotFoundError(msg)
-    config: Any = AutoConfig.from_pretrained(name)
+    try:
+        config: Any = AutoConfig.from_pretrained(name)
+    except OSError as error:
+        if Path(name).is_dir():
+            raise
+        reason = " ".join(str(error).split())  # it has several lines, and may not name the model
+        msg = f"{name} is no folder here, and could not be fetched: {reason}"
+        raise FileNotFoundError(msg) from error
     if config.is_encoder_decoder:
         msg = f"{name} is an encoder-decoder; a soft prompt needs a decoder-only causal LM"
         raise TypeError(msg)
@@ -193,9 +204,3 @@ def load_model(arguments: argparse.Namespace) -> tuple[Any, Any]:
         msg = f"the model cannot be put on device {device!r}: {str(error).splitlines()[0]}"
         raise ValueError(msg) from error
     return model.eval(), AutoTokenizer.from_pretrained(name)
-
-
-def _side_by_side(before: Any, after: Any) -> list[str]:
-    if before is None or after is None:
-        return []
-    return metrics_table({"untuned": before, "tuned": after})

@@ -46,6 +46,31 @@ class Batch(NamedTuple):
     mask: Tensor
 
 
+class ExampleLines(list[Any]):
+    """Examples of a file, which know their lines, so that an error can name file and line.
+
+    Args:
+        path: The file.
+        lines: Line number and example.
+    """
+
+    def __init__(self, path: str, lines: Sequence[tuple[int, Any]]) -> None:
+        super().__init__(example for _, example in lines)
+        self.path = path
+        self.numbers = [number for number, _ in lines]
+
+    def place(self, index: int) -> str:
+        """Where an example stands.
+
+        Args:
+            index: Its place in this list.
+
+        Returns:
+            File and line.
+        """
+        return f"{self.path}, line {self.numbers[index]}"
+
+
 class ExampleEncoder:
     """Tokenises examples for one model and one place of the soft prompt.
 
@@ -63,11 +88,12 @@ class ExampleEncoder:
         self.position = position
         self.max_length = max_length
 
-    def encode_all(self, examples: Iterable[Any]) -> list[EncodedExample]:
+    def encode_all(self, examples: Iterable[Any], name: str = "example") -> list[EncodedExample]:
         """Tokenise examples.
 
         Args:
             examples: The examples; a ``datasets.Dataset`` will do.
+            name: What an error calls one of them; those of a file by file and line.
 
         Returns:
             One encoded example each, in order.
@@ -82,7 +108,10 @@ class ExampleEncoder:
             try:
                 encoded.append(self.encode(example))
             except (TypeError, ValueError) as error:
-                msg = f"example {index}: {error}"
+                place = f"{name} {index} (counted from 0)"
+                if isinstance(examples, ExampleLines):
+                    place = examples.place(index)
+                msg = f"{place}: {error}"
                 raise type(error)(msg) from error
         if not encoded:
             msg = "there are no examples: pass at least one"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from j6.tuner.history import History
+from j6.tuner.history import History, comparable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,10 +55,14 @@ def _conflict(axes: Axes, history: History) -> None:
     if len(history.objectives) < 2 or not history.steps:
         axes.text(0.5, 0.5, "one objective", ha="center", transform=axes.transAxes)
         return
-    rows = list(zip(*(record.agreement for record in history.steps), strict=True))
-    extent = (0.5, len(history.steps) + 0.5, len(rows) - 0.5, -0.5)
-    limits: dict[str, Any] = {"vmin": -1, "vmax": 1, "cmap": "RdBu"}
-    image = axes.imshow(rows, aspect="auto", extent=extent, **limits)
+    records = comparable(history.steps)
+    rows = list(zip(*(record.agreement for record in records), strict=True))
+    # Each column reaches to the next step that is compared, however far that is.
+    across = [*(record.step - 0.5 for record in records), history.steps[-1].step + 0.5]
+    down = [i - 0.5 for i in range(len(rows) + 1)]
+    limits: dict[str, Any] = {"vmin": -1, "vmax": 1, "cmap": "RdBu", "rasterized": True}
+    image = axes.pcolormesh(across, down, rows, **limits)
+    axes.invert_yaxis()
     label = f"cosine of {history.objectives[0]} and {history.objectives[1]}"
     axes.figure.colorbar(image, ax=axes, label=label)
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from j6.tuner.history import History, StepRecord
+from j6.tuner.history import History, StepRecord, comparable
 
 DECISIVE = 0.6
 """Share of an objective's gradient from which one group is said to drive it."""
@@ -102,9 +102,7 @@ def findings(history: History) -> list[str]:
 
 def _phase(name: str, steps: Sequence[StepRecord]) -> Phase:
     several = len(steps[0].shares) > 1
-    # A kept gradient is of another batch, and for that alone less like this one's.
-    compared = [step for step in steps if step.refreshed] or steps
-    agreement = [step.agreement for step in compared] if several else [[]]
+    agreement = [step.agreement for step in comparable(steps)] if several else [[]]
     return Phase(
         name=name,
         first_step=steps[0].step,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from j6.metrics import Metrics
 from j6.report.summary import findings, phases
 from j6.tuner.history import History
+from j6.tuner.stopping import WINDOW
 
 
 def report_text(history: History) -> str:
@@ -43,6 +45,29 @@ def report_text(history: History) -> str:
         best = min(history.evaluations, key=lambda look: look.score)
         lines += ["", *metrics_table({"untuned": history.untuned, "tuned": best.metrics})]
     return "\n".join(lines)
+
+
+def losses_table(history: History) -> list[str]:
+    """Mean losses on the batches of the first and of the last steps.
+
+    Args:
+        history: The run.
+
+    Returns:
+        Lines; none for a run without steps.
+    """
+    steps = history.steps
+    if not steps:
+        return []
+    size = min(WINDOW, max(len(steps) // 2, 1))
+    ends = [steps[:size], steps[-size:]] if len(steps) > 1 else [steps]
+    rows: list[Sequence[str]] = [
+        ["mean loss", *(f"steps {end[0].step}-{end[-1].step}" for end in ends)]
+    ]
+    for o, objective in enumerate(history.objectives):
+        means = (statistics.fmean(step.losses[o] for step in end) for end in ends)
+        rows.append([objective, *(f"{mean:.3f}" for mean in means)])
+    return _table(rows)
 
 
 def metrics_table(metrics: dict[str, Metrics]) -> list[str]:

@@ -80,6 +80,28 @@ class Anatomy:
             takes_position_ids="position_ids" in accepted,
         )
 
+    def room_beside(self, n_tokens: int) -> int | None:
+        """How long prompt and answer may be together.
+
+        Args:
+            n_tokens: Virtual tokens of the soft prompt.
+
+        Returns:
+            Tokens, or ``None`` where the model names no limit.
+
+        Raises:
+            ValueError: If there is no room for a prompt and an answer of one token each.
+        """
+        if self.max_length is None:
+            return None
+        if n_tokens > self.max_length - 2:
+            msg = (
+                f"n_tokens is {n_tokens}, but the model has {self.max_length} positions, and a "
+                f"prompt and an answer need some: allowed are 1 to {self.max_length - 2}"
+            )
+            raise ValueError(msg)
+        return self.max_length - n_tokens
+
     def resolve_layers(self, layers: tuple[int, ...] | None) -> tuple[int, ...]:
         """Turn the configured layers into numbers from 0.
 

@@ -14,6 +14,13 @@ from j6.tuner.history import History
 
 DESCRIPTION = "checkpoint.json"
 FORMAT = 1
+WITHOUT_VALUE = {
+    "examples": "other examples",
+    "start": "another prompt to start from",
+    "embedding": "another embedding of the model",
+    "parameters": "other parameters of the model",
+}
+"""What is said of differing digests and the like, whose values would tell nobody anything."""
 
 
 @dataclass
@@ -112,7 +119,10 @@ def read_checkpoint(folder: Path, identity: dict[str, Any]) -> RunState | None:
 
 
 def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Name the settings that differ, with both values; digests and the like by name alone."""
+    """Name the settings that differ, with both values; digests and the like by name alone.
+
+    The start is named only where nothing before it differs, since it follows from the settings.
+    """
     differing = []
     for key, value in now.items():
         before = saved.get(key)
@@ -120,8 +130,9 @@ def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
             continue
         if isinstance(value, dict) and isinstance(before, dict):
             differing += _differences(before, value)
-        elif key in ("examples", "start", "embedding", "parameters"):
-            differing.append(f"{key} differ")
+        elif key in WITHOUT_VALUE:
+            if key != "start" or not differing:
+                differing.append(WITHOUT_VALUE[key])
         else:
             differing.append(f"{key} {before!r} → {value!r}")
-    return differing
+    return list(dict.fromkeys(differing))  # one seed may be that of the order and of the prompt

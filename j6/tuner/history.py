@@ -115,6 +115,20 @@ class History:
         )
 
 
+def comparable(steps: Sequence[StepRecord]) -> Sequence[StepRecord]:
+    """The steps that tell whether objectives agree; whatever shows cosines asks here.
+
+    A kept gradient is of another batch, and for that alone less like the step's own.
+
+    Args:
+        steps: Steps of a run.
+
+    Returns:
+        Those at which all gradients were computed, or all of them if there is none.
+    """
+    return [step for step in steps if step.refreshed] or steps
+
+
 def group_names(layers: Sequence[int]) -> list[str]:
     """Names of the groups of a soft prompt.
 

@@ -40,6 +40,16 @@ class TuneResult:
         looks = [look for look in self.history.evaluations if look.step == self.best_step]
         return looks[-1].metrics if looks else None
 
+    def __str__(self) -> str:
+        """What was tuned, how the run ended, and the figures before and after."""
+        from j6.report.text import losses_table, metrics_table
+
+        if self.before is None or self.after is None:
+            figures = losses_table(self.history)
+        else:
+            figures = metrics_table({"untuned": self.before, "tuned": self.after})
+        return "\n".join([repr(self.soft_prompt), self.message, *figures])
+
     def plot(self) -> Any:
         """Draw attribution over time, the conflict map and the accuracy/confidence curve.
 

@@ -43,9 +43,8 @@ class J6Tuner:
         self.model = causal_lm(model)
         self.tokenizer = tokenizer
         self.config = config or J6Config()
-        anatomy = Anatomy.of(model)
-        anatomy.resolve_layers(self.config.prompt.layers)
-        self._context = anatomy.max_length
+        self._anatomy = Anatomy.of(model)
+        self._anatomy.resolve_layers(self.config.prompt.layers)
 
     def fit(
         self,
@@ -75,17 +74,19 @@ class J6Tuner:
 
         Raises:
             TypeError: If an example has none of the known forms.
-            ValueError: If an example's answer is empty or too long, or a checkpoint is of
-                another run.
+            ValueError: If the prompt leaves no room for examples, an example's answer is empty or
+                too long, or a checkpoint is of another run.
         """
         if start is not None:
             soft_prompt = start.copied()
         else:
             soft_prompt = SoftPrompt.for_model(self.model, self.config.prompt, self.tokenizer)
-        room = None if self._context is None else self._context - soft_prompt.n_tokens
+        room = self._anatomy.room_beside(soft_prompt.n_tokens)
         encoder = ExampleEncoder(self.tokenizer, soft_prompt.config.position, room)
         train = encoder.encode_all(examples)
-        held_out = None if validation is None else encoder.encode_all(validation)
+        held_out = None
+        if validation is not None:
+            held_out = encoder.encode_all(validation, "validation example")
         folder = None if checkpoints is None else Path(checkpoints)
         with soft_prompt.attached(self.model), frozen(self.model):
             prefix = self._prefix(soft_prompt, [*train, *(held_out or ())])

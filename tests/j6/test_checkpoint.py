@@ -121,8 +121,11 @@ def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         fit(replace(CONFIG, learning_rate=0.2), checkpoints=tmp_path)
     with pytest.raises(ValueError, match=r"another run \(refresh_every 1 → 2\)"):
         fit(replace(CONFIG, refresh_every=2), checkpoints=tmp_path)
-    with pytest.raises(ValueError, match=r"another run \(examples"):
+    with pytest.raises(ValueError, match=r"another run \(other examples\)"):
         fit(checkpoints=tmp_path, validation=None)
+    reseeded = replace(CONFIG, seed=7, prompt=replace(CONFIG.prompt, seed=7))
+    with pytest.raises(ValueError, match=r"another run \(seed 0 → 7\)"):
+        fit(reseeded, checkpoints=tmp_path)
     other = fit(replace(CONFIG, learning_rate=0.2), checkpoints=tmp_path, resume=False)
     assert same(other, fit(replace(CONFIG, learning_rate=0.2)))
 

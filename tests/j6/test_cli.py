@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from transformers import T5Config
 
+from j6 import SoftPrompt, SoftPromptConfig
 from j6.cli import main
+from j6.commands import read_examples
 from tests.j6._models import tiny_model
 from tests.j6._tasks import HELD_OUT, PAIRS, tokenizer
 
@@ -50,19 +52,29 @@ def test_wrong_input_is_told_in_one_line(folder: Path, capsys: pytest.CaptureFix
     bad = folder / "bad.jsonl"
     T5Config().save_pretrained(folder / "t5")
     tune = ["tune", "--model", str(folder / "model"), "--out", str(folder / "o"), "--train"]
+    train = str(folder / "train.jsonl")
+    SoftPrompt.for_model(tiny_model(), SoftPromptConfig(n_tokens=2)).save(folder / "p")
+    evaluate = ["eval", *tune[1:3], "--prompt", str(folder / "p"), "--data", str(bad)]
     cases = [
         ([*tune, str(folder / "none.jsonl")], None, "No such file"),
-        ([*tune, str(bad)], '{"prompt": "w1"', "bad.jsonl, line 1, is no JSON"),
+        ([*tune, str(bad)], '{"prompt": "w1"', "bad.jsonl, line 1: no JSON"),
         ([*tune, str(bad)], "\n", "holds no examples"),
-        ([*tune, str(bad)], '{"prompt": "w1", "answer": ""}', "example 0: the answer to 'w1'"),
+        ([*tune, str(bad)], '\n{"prompt": "w1", "answer": ""}', "bad.jsonl, line 2: the answer"),
+        ([*tune, train, "--val", str(bad)], '{"prompt": "w1"}', "bad.jsonl, line 1: it has"),
+        (evaluate, '{"prompt": "w1"}', "bad.jsonl, line 1: it has the fields"),
         ([*tune, str(bad), "--layers", "9"], '["w1", "w2"]', "layers contains 9"),
-        ([*tune, str(bad)], '"ab"', "example 0: 'ab' is no example"),
+        ([*tune, str(bad)], '"ab"', "line 1: 'ab' is no example"),
         ([*tune, str(bad)], '[{"role": "user"}, {"role": "assistant"}]', "has no text"),
         ([*tune, str(bad)], '[{"content": "w1"}, {"role": "assistant"}]', "has no role"),
         ([*tune, str(bad), "--refresh-every", "0"], '["w1", "w2"]', "refresh_every is 0; a"),
         ([*tune, str(bad), "--text", ""], '["w1", "w2"]', "pass text="),
         ([*tune, str(bad), "--device", "moon"], '["w1", "w2"]', "put on device 'moon'"),
         ([*tune, str(bad), "--model", "./moon"], '["w1", "w2"]', "there is no folder ./moon"),
+        (
+            [*tune, str(bad), "--model", "no/such/model"],
+            '["w1", "w2"]',
+            "no/such/model is no folder here, and could not be fetched: ",
+        ),
         ([*tune, str(bad), "--model", str(folder / "t5")], '["w1", "w2"]', "an encoder-decoder"),
         (["explain", str(folder)], None, "has no history.json"),
     ]
@@ -73,6 +85,17 @@ def test_wrong_input_is_told_in_one_line(folder: Path, capsys: pytest.CaptureFix
         said = capsys.readouterr().err.splitlines()[-1]  # transformers shows bars before it
         assert said.startswith(f"j6 {arguments[0]}: ")
         assert expected in said
+
+
+def test_marks_and_separators_in_a_file_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "some.jsonl"
+    file.write_bytes('\ufeff["w1", "a\u2028b"]\r\n\r\n["w2", "c"]'.encode())
+    examples = read_examples(str(file))
+    assert examples == [["w1", "a\u2028b"], ["w2", "c"]]
+    assert examples.place(1) == f"{file}, line 3"
+    file.write_bytes('["w1", "w2"]'.encode("utf-16"))
+    with pytest.raises(ValueError, match=r"some\.jsonl is not in UTF-8"):
+        read_examples(str(file))
 
 
 def test_broken_history_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,7 @@ def test_a_dataset_will_do() -> None:
 @pytest.mark.parametrize(
     ("example", "match"),
     [
-        (("w1", ""), "example 0: the answer to 'w1' is empty"),
+        (("w1", ""), r"example 0 \(counted from 0\): the answer to 'w1' is empty"),
         (("w1", "  "), "is empty"),
         ({"prompt": "w1"}, r"fields \['prompt'\]; 'prompt' and 'answer', or 'messages'"),
         ({"prompt": "w1", "answer": None}, "is no example"),

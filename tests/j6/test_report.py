@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -7,8 +8,9 @@ import pytest
 
 from j6 import SoftPromptConfig
 from j6.report.page import report_html
+from j6.report.plot import plot_history
 from j6.report.summary import findings, phases
-from j6.report.text import report_text
+from j6.report.text import losses_table, report_text
 from j6.tuner.history import History, StepRecord
 from tests.j6.test_tuner import CONFIG, fit
 
@@ -44,6 +46,23 @@ def test_kept_gradients_tell_nothing_of_agreement() -> None:
     assert third.agreement == [0.0, 0.0]
 
 
+def test_charts_show_agreement_where_all_gradients_were_computed() -> None:
+    run = history(6)
+    unlike = [[0.0] * 4] * 4
+    for i in (1, 2, 4, 5):
+        run.steps[i] = replace(run.steps[i], cosines=unlike, refreshed=False)
+    shares, agreement, losses = report_html(run).split("<h2>")[1:]
+    for chart, points in ((shares, 6), (agreement, 2), (losses, 6)):
+        drawn = re.findall('<polyline points="([^"]*)"', chart)
+        assert {len(line.split()) for line in drawn} == {points}
+    assert all(">step 1<" in chart and ">6<" in chart for chart in (shares, agreement, losses))
+
+    pytest.importorskip("matplotlib")
+    (image,) = plot_history(run).axes[1].collections
+    assert image.get_array().tolist() == [[-0.5, -0.5], [0.4, 0.4]]
+    assert image.get_coordinates()[0, :, 0].tolist() == [0.5, 3.5, 6.5]  # steps 1-3 and 4-6
+
+
 @pytest.mark.parametrize(("steps", "spans"), [(1, [(1, 1)]), (5, [(1, 2), (3, 4), (5, 5)])])
 def test_phases_cover_the_run(steps: int, spans: list[tuple[int, int]]) -> None:
     found = phases(history(steps))
@@ -73,6 +92,21 @@ def test_reports_of_real_runs() -> None:
         assert "factuality, from w" in text
         assert "untuned" in text
         assert page.count("<svg") == (2 if len(run.objectives) == 1 else 3)
+
+
+def test_results_print_short() -> None:
+    result = fit()
+    what, why, head, *figures = str(result).splitlines()
+    assert what.startswith("SoftPrompt(n_tokens=")
+    assert why == result.message
+    assert head.split() == ["untuned", "tuned"]
+    assert len(figures) == 6
+    blind = fit(replace(CONFIG, max_steps=3), validation=None)
+    lines = [line.split() for line in str(blind).splitlines()[2:]]
+    assert lines[0] == ["mean", "loss", "steps", "1-1", "steps", "3-3"]
+    assert lines[1] == ["factuality", *(f"{blind.history.steps[i].losses[0]:.3f}" for i in (0, 2))]
+    assert losses_table(history(100))[0].split()[2:] == ["steps", "1-10", "steps", "91-100"]
+    assert losses_table(history(0)) == []
 
 
 def test_the_page_is_escaped_and_closed() -> None:

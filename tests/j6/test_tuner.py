@@ -307,10 +307,15 @@ def test_wrong_plugins_are_refused() -> None:
 
 def test_wrong_examples_are_refused_by_number() -> None:
     tuner = J6Tuner(tiny_model(), tokenizer(), CONFIG)
-    with pytest.raises(ValueError, match="example 1: the answer to 'w2' is empty"):
+    with pytest.raises(ValueError, match=r"example 1 \(counted from 0\): the answer to 'w2'"):
         tuner.fit([("w1", "w2"), ("w2", "")])
+    with pytest.raises(ValueError, match=r"^validation example 0 "):
+        tuner.fit(PAIRS, validation=[("w2", "")])
     with pytest.raises(ValueError, match="more than the 60 that fit beside the soft prompt"):
         tuner.fit([("w1", "w2 " * 70)])
+    long = replace(CONFIG, prompt=SoftPromptConfig(n_tokens=70))
+    with pytest.raises(ValueError, match=r"n_tokens is 70, .* 64 positions, .* 1 to 62"):
+        fit(long)
     with pytest.raises(ValueError, match="there are no examples"):
         tuner.fit([])
     with pytest.raises(ValueError, match="there are no examples"):
