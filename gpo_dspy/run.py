@@ -12,6 +12,7 @@ import dspy
 
 from gpo_dspy.budget import BudgetSpent, Meter
 from gpo_dspy.callbacks import Callbacks
+from gpo_dspy.data import Data, Split
 from gpo_dspy.errors import BackendUnavailable, MetricError, PriceUnknown, ProgramError
 from gpo_dspy.evaluation.runner import Runner
 from gpo_dspy.evaluation.scoreboard import Scoreboard
@@ -20,6 +21,7 @@ from gpo_dspy.execution.executors import places
 from gpo_dspy.journal import Journal
 from gpo_dspy.ledger import Ledger, Usage
 from gpo_dspy.loop import optimize
+from gpo_dspy.plan import Plan
 from gpo_dspy.preparing import data_and_plan, prompt_model_for, secrets_of, start_state
 from gpo_dspy.prices import expected_cost
 from gpo_dspy.program import with_state
@@ -29,7 +31,7 @@ from gpo_dspy.report.progress import Progress
 from gpo_dspy.result import Claim, GPOResult
 from gpo_dspy.rewriter import Rewriter
 from gpo_dspy.search import Search
-from gpo_dspy.state import RunState, StopReason
+from gpo_dspy.state import RunState, ScoredPrompt, StopReason
 from gpo_dspy.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -55,19 +57,24 @@ class Run:
         self._student = student
         self._start = start_state(student)
         prompt_model = prompt_model_for(optimizer, student)
-        self._data, self._plan = data_and_plan(optimizer, self._start, trainset, valset, testset)
-        in_words = getattr(optimizer.settings.direction, "kinds", ())
-        self._plan = replace(self._plan, direction_requests=len(in_words))
-        cost = expected_cost(student, self._data.examples, prompt_model, self._plan)
-        self._plan = replace(self._plan, expected_cost=cost)
+
+        def lay_out(split: Split | None) -> tuple[Data, Plan]:
+            data, plan = data_and_plan(optimizer, self._start, trainset, valset, testset, split)
+            in_words = getattr(optimizer.settings.direction, "kinds", ())
+            plan = replace(plan, direction_requests=len(in_words))
+            cost = expected_cost(student, data.examples, prompt_model, plan)
+            return data, replace(plan, expected_cost=cost)
+
         secrets = secrets_of(optimizer, student, prompt_model)
         sets = {"trainset": trainset, "valset": valset or (), "testset": testset or ()}
         self._journal = Journal()
-        if optimizer.storage is not None:
+        if optimizer.storage is None:
+            self._data, self._plan = lay_out(None)
+        else:
             from gpo_dspy.journal.opening import open_journal  # SQLAlchemy: only with a storage
 
-            self._journal = open_journal(
-                optimizer, student, prompt_model, sets, self._data, self._plan, secrets
+            self._journal, self._data, self._plan = open_journal(
+                optimizer, student, prompt_model, sets, lay_out, secrets
             )
         try:
             self._assemble(optimizer, prompt_model, secrets)
@@ -129,7 +136,7 @@ class Run:
             self._plan,
             optimizer.settings,
             self._meter,
-            self._recall if optimizer.memory else None,
+            self._recall if optimizer.memory or self._journal.prompts else None,
         )
         self._state = RunState(self._start, self._start, 0.0, (self._start,))
 
@@ -150,7 +157,7 @@ class Run:
         self._callbacks.on_start(self._plan)
         claim = None
         try:
-            self._state = self._search.start()
+            self._state = self._taken_up(self._search.start())
             self._journal.step(self._state, self._trajectories)
             self._state, reason = optimize(self._search, self._state, self._on_step)
             claim = self._claim()
@@ -169,6 +176,29 @@ class Run:
             self._callbacks.on_error(error)
             raise
         return self._finish(reason, claim)
+
+    def _taken_up(self, state: RunState) -> RunState:
+        """Return the state with what the run found that this one carries on with changes.
+
+        Its results come from the journal and cost nothing; so this one never knows less, and
+        begins with the best of all.
+        """
+        known = self._journal.programs
+        if len(known) < 2:  # the first is the student's own
+            return state
+        self._board.evaluate((program, index) for program, indices in known for index in indices)
+        accepted = tuple(program for program, _ in known)
+        means = self._search.pool.estimates(accepted)
+        best = max(reversed(accepted), key=lambda program: means[program])
+        for program in accepted:
+            count = len(self._search.pool.results(program))
+            for predictor, text in program.instructions:
+                better = self._trajectories[predictor].get(text)
+                if better is None or better.score <= means[program] or program == accepted[0]:
+                    prompt = ScoredPrompt(text, means[program], count, step=0)
+                    self._trajectories[predictor].append(prompt)
+        score = self._search.pool.estimates(accepted, caution=0.0)[best]
+        return replace(state, current=best, best=best, best_score=score, accepted=accepted)
 
     def _on_metric_call(self) -> None:
         usage = self._task_ledger.usage + self._prompt_ledger.usage

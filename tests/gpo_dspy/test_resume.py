@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import random
+import re
 import threading
 import time
 import traceback
@@ -221,6 +222,77 @@ def test_force_that_is_interrupted_counts_the_first_run_once(shop: Shop) -> None
     assert last.metric_calls == shop.requests[0] <= 300
     assert last.task_usage.lm_calls == shop.requests[1]
     assert last.prompt_usage.lm_calls == shop.requests[2]
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_force_goes_on_from_the_best_that_was_found(shop: Shop, memory: bool) -> None:
+    first = shop.run(study="toy", max_metric_calls=150, memory=memory)
+    assert first.best != first.start
+    before = shop.requests
+    more = shop.run(study="toy", max_metric_calls=200, memory=memory, resume="force")
+    assert more.records
+    assert more.records[0].parent.instructions == first.best
+    assert more.plan.holdout == first.plan.holdout  # what the first did not see is still unseen
+    assert more.best_score >= first.best_score - 0.1
+    assert before[0] < shop.requests[0] <= 200
+    last = shop.run(study="toy", max_metric_calls=260, seed=5, memory=memory, resume="force")
+    assert last.records[0].parent.instructions == more.best
+    assert last.plan.holdout == first.plan.holdout
+    asked = shop.rewriter.engine.prompts
+    assert len(asked) == last.prompt_usage.lm_calls
+
+
+def test_what_is_kept_for_the_claim_stays_kept(shop: Shop) -> None:
+    kept: list[set[str]] = []
+    for calls, more in ((150, {}), (220, {"resume": "force"}), (400, {"resume": "force"})):
+        result = shop.run(study="toy", max_metric_calls=calls, memory=False, seed=calls, **more)
+        questions = {e.question for e in VALIDATION}
+        seen = " ".join(p.user for p in shop.rewriter.engine.prompts)
+        kept.append({q for q in questions if q not in seen})
+        assert result.claim is not None
+        assert result.claim.difference.n == 15
+    assert all(len(unseen) >= 15 for unseen in kept)
+
+
+def test_force_that_is_interrupted_goes_on_the_same_way(shop: Shop, tmp_path: Path) -> None:
+    other = Shop(tmp_path / "other")
+    for one in (shop, other):
+        one.run(study="toy", max_metric_calls=150)
+    undisturbed = other.run(study="toy", max_metric_calls=260, resume="force")
+    shop.run(study="toy", max_metric_calls=260, resume="force", callbacks=[Stopping(1)])
+    again = shop.run(study="toy", max_metric_calls=260)
+    assert comparable(again) == comparable(undisturbed)
+
+
+def test_force_refuses_a_budget_that_is_spent_and_names_one_that_does(shop: Shop) -> None:
+    first = shop.run(study="toy", max_metric_calls=150)
+    before = shop.requests
+    for calls in (60, 160):
+        with pytest.raises(ResumeRefused, match=f"made {first.metric_calls} metric calls") as spent:
+            shop.run(study="toy", max_metric_calls=calls, resume="force")
+        assert "resume=False" in str(spent.value)
+        assert shop.requests == before
+    found = re.search(r"max_metric_calls=(\d+) or more", str(spent.value))
+    assert found is not None
+    with pytest.raises(ResumeRefused):
+        shop.run(study="toy", max_metric_calls=int(found[1]) - 1, resume="force")
+    assert shop.run(study="toy", max_metric_calls=int(found[1]), resume="force").records
+    assert shop.run(study="toy", max_metric_calls=150, resume=False).records
+
+
+def test_force_tries_what_was_found_first_where_its_scores_are_not_valid(shop: Shop) -> None:
+    first = shop.run(study="toy", max_metric_calls=150, memory=False)
+
+    def metric(example: Any, prediction: Any, trace: Any = None) -> float:
+        return float(toy_metric(example, prediction))
+
+    again: dict[str, Any] = {"metric": metric, "max_metric_calls": 300, "resume": "force"}
+    more = shop.run(study="toy", memory=False, **again)
+    assert more.records[0].parent.instructions == first.start
+    recalled = more.records[0].candidates[0].rewrites[0]
+    assert recalled.text == dict(first.best)["self"]
+    assert "run 1 of the same study" in recalled.origin
+    assert more.records[0].accepted is not None
 
 
 def test_force_without_a_change_carries_on_as_usual(shop: Shop) -> None:
