@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -87,6 +88,9 @@ class Run:
         student = self._student
         patience = replace(optimizer.patience, hide=secrets.hide)
         progress = [Progress()] if optimizer.verbose else []
+        self._again = _again(optimizer)
+        if progress and self._journal.notice:
+            sys.stderr.write(f"GPO: {self._journal.notice}\n")
         self._callbacks = Callbacks([*progress, *optimizer.run_callbacks], secrets.hide)
         threads = optimizer.num_threads or dspy.settings.num_threads or DEFAULT_THREADS
         self._task_ledger = Ledger("task", self._journal.lm_call)
@@ -164,7 +168,8 @@ class Run:
         except BudgetSpent as spent:
             reason = spent.reason
         except KeyboardInterrupt:
-            logger.warning("Interrupted: the best program so far is returned.")
+            carries_on = f" To carry on, make {self._again}." if self._again else ""
+            logger.warning("Interrupted: the best program so far is returned.%s", carries_on)
             reason = StopReason.INTERRUPTED
         except BackendUnavailable as error:
             error.program = self._finish(StopReason.BACKEND, None)
@@ -280,3 +285,10 @@ class Run:
     def _recall(self, predictor: str, instruction: str) -> Sequence[tuple[str, str]]:
         """Return prompts of earlier runs for a predictor, with where they come from."""
         return self._journal.recollect(predictor, instruction, self._plan.candidates)
+
+
+def _again(optimizer: GPO) -> str:
+    """Return which call carries the run on; empty if none can."""
+    if optimizer.storage is None:
+        return ""
+    return "the same compile call again" + ("" if optimizer.resume else " without resume=False")

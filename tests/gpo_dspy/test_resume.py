@@ -110,6 +110,35 @@ def test_a_finished_run_is_returned_at_once(shop: Shop) -> None:
     assert again == first
 
 
+def test_it_is_said_that_a_run_is_carried_on_or_finished(
+    shop: Shop, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped = shop.run(study="toy", verbose=True, callbacks=[Stopping(1)])
+    assert "carrying on" not in capsys.readouterr().err
+    assert "To carry on, make the same compile call again." in caplog.text
+    shop.run(study="toy", verbose=True)
+    said = capsys.readouterr().err
+    assert re.search(r"carrying on run 1 of \d{4}-\d\d-\d\d \d\d:\d\d: ", said)
+    assert f": {stopped.metric_calls} metric calls are made already\n" in said
+    assert said.index("carrying on") < said.index("plan:")
+    shop.run(study="toy", verbose=True)
+    said = capsys.readouterr().err
+    assert "run 1 is finished: this is its result; resume=False begins anew\n" in said
+    shop.run(study="toy", verbose=False)
+    assert not capsys.readouterr().err
+
+
+def test_it_is_said_how_an_interrupted_run_is_carried_on(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.run(resume=False, callbacks=[Stopping(1)])
+    assert "make the same compile call again without resume=False." in caplog.text
+    caplog.clear()
+    shop.run(storage=None, callbacks=[Stopping(1)])
+    assert "Interrupted" in caplog.text
+    assert "carry on" not in caplog.text
+
+
 @pytest.mark.parametrize("step", [1, 2])
 def test_an_interrupted_run_is_carried_on(shop: Shop, step: int) -> None:
     undisturbed = shop.run(storage=None)
