@@ -86,9 +86,9 @@ class Run:
     def _assemble(self, optimizer: GPO, prompt_model: dspy.LM, secrets: Secrets) -> None:
         """Put the parts together."""
         student = self._student
-        patience = replace(optimizer.patience, hide=secrets.hide)
-        progress = [Progress()] if optimizer.verbose else []
         self._again = _again(optimizer)
+        patience = replace(optimizer.patience, hide=secrets.hide, again=self._again)
+        progress = [Progress()] if optimizer.verbose else []
         if progress and self._journal.notice:
             sys.stderr.write(f"GPO: {self._journal.notice}\n")
         self._callbacks = Callbacks([*progress, *optimizer.run_callbacks], secrets.hide)
