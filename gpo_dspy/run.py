@@ -188,9 +188,9 @@ class Run:
         Its results come from the journal and cost nothing; so this one never knows less, and
         begins with the best of all.
         """
-        known = self._journal.programs
-        if len(known) < 2:  # the first is the student's own
+        if not self._journal.programs:
             return state
+        known = [(self._start, self._journal.start), *self._journal.programs]
         self._board.evaluate((program, index) for program, indices in known for index in indices)
         accepted = tuple(program for program, _ in known)
         means = self._search.pool.estimates(accepted)

@@ -35,8 +35,9 @@ class Journal:
         seconds_before: Wall time of earlier sessions.
         finished: The result, if the run was finished before.
         notice: What the user should know of it at the beginning; empty if nothing.
-        programs: The student's own program and those accepted by the run that this one carries on
-            although something changed, each with examples (by index) whose results are known.
+        programs: Those accepted by the run that this one carries on although something changed,
+            each with examples (by index) whose results are known.
+        start: Examples on which those of the student's own program are known likewise.
         prompts: (predictor, prompt) pairs of that run, to be tried first; the best first.
     """
 
@@ -46,6 +47,7 @@ class Journal:
     finished: GPOResult | None = None
     notice: str = ""
     programs: Sequence[tuple[ProgramState, tuple[int, ...]]] = ()
+    start: Sequence[int] = ()
     prompts: Sequence[tuple[str, str]] = ()
 
     def recall(self, pairs: Iterable[Pair]) -> dict[Pair, tuple[Evaluation, bool]]:

@@ -88,42 +88,37 @@ def open_journal(
             storage.close()
             return _finished(row), data, plan
         notice = ""
-        results: tuple[StoredEvaluation, ...]
         if row is None:
             run = storage.create_run(new, owner)
         else:
             storage.take_run(row.id, owner)
-            run, before = row.id, _inheritance(storage, row)
+            before = _inheritance(storage, row)
             notice = _notice(row, before)
-            split = _split(storage, row, new, changed=bool(changed))
             try:
+                split = _split(storage, row, new, changed=bool(changed))
                 if split is not None:
                     data, plan = _laid_out(lay_out, split, plan, row, before)
                     new = replace(new, plan=asdict(plan))
-                taken_up, results = TakenUp(), ()
+                run = row.id
                 if changed:
-                    keys, start = keys_of(new, data), state_of(student)
+                    start, keys = state_of(student), keys_of(new, data)
                     taken_up, results = _found(storage, row, split, keys, start, data)
                     _refuse_spent(row, before, plan, _start_calls(taken_up, optimizer, data))
+                    _leave(storage, row, owner)
+                    run = storage.create_run(new, owner)
+                    batch = Batch(
+                        readings=before.readings(),
+                        answers=(taken_up.answer(),),
+                        evaluations=tuple((result, False) for result in results),
+                        seconds=row.seconds,
+                    )
+                    storage.save(run, owner, batch)
             except BaseException:
-                _leave(storage, row, owner)
+                _leave(storage, row, owner)  # does nothing to a run that is left already
                 raise
-            if changed:
-                _leave(storage, row, owner)
-                run = storage.create_run(new, owner)
-                logger.warning(
-                    "Run %d carries on run %d, although these changed: %s.",
-                    run, row.id, ", ".join(changed),
-                )  # fmt: skip
-                batch = Batch(
-                    readings=before.readings(),
-                    answers=(taken_up.answer(),),
-                    evaluations=tuple((evaluation, False) for evaluation in results),
-                    seconds=row.seconds,
-                )
-                storage.save(run, owner, batch)
-            else:
-                logger.info("Run %d in %s is carried on.", run, storage.url)
+            how = f" by run {run}, although these changed: {', '.join(changed)}" if changed else ""
+            level = logging.WARNING if changed else logging.INFO
+            logger.log(level, "Run %d in %s is carried on%s.", row.id, storage.url, how)
         journal = StoredJournal(
             storage,
             run,
@@ -215,25 +210,27 @@ def _found(
         for record in records
         if record.accepted is not None
     ]
-    programs = dict.fromkeys([start, *(program for program, _ in before.programs), *accepted])
+    programs = dict.fromkeys([*(program for program, _ in before.programs), *accepted])
+    programs.pop(start, None)
     valid = {key: e for key, (e, _) in storage.journal(row.id).evaluations.items() if e.shared}
     kept: list[tuple[ProgramState, tuple[int, ...]]] = []
     results: dict[str, StoredEvaluation] = {}
     # Other sets give the indices, which demos name, another meaning.
-    for program in programs if split is not None else ():
+    for program in (start, *programs) if split is not None else ():
         by_index = {i: key_of(keys, program.key, i) for i in (*data.train, *data.validation)}
         known = tuple(index for index, key in by_index.items() if key in valid)
+        if not known and program == start:
+            break  # nothing that all could be compared with
         if known:
             kept.append((program, known))
             results.update({by_index[index]: valid[by_index[index]] for index in known})
-    if not any(program == start for program, _ in kept):
-        kept, results = [], {}  # without the common start, scores cannot be compared
     texts = dict.fromkeys(pair for program in accepted for pair in program.instructions)
     texts.update(dict.fromkeys(before.prompts))
     texts.update(dict.fromkeys(p for program, _ in before.programs for p in program.instructions))
     scores = {(prompt.predictor, prompt.text): prompt.score for prompt in storage.prompts(row.id)}
     prompts = sorted(texts, key=lambda pair: -scores.get(pair, 0.0))
-    taken_up = TakenUp(split, tuple(kept), () if len(kept) > 1 else tuple(prompts))
+    indices = kept[0][1] if kept else ()
+    taken_up = TakenUp(split, indices, tuple(kept[1:]), () if len(kept) > 1 else tuple(prompts))
     return taken_up, tuple(results.values())
 
 
@@ -242,8 +239,7 @@ def _start_calls(found: TakenUp, optimizer: GPO, data: Data) -> int:
     first = data.validation
     if optimizer.settings.evaluation == "race":
         first = data.shuffled_pool(optimizer.settings.seed)[:SHARED_BLOCK]
-    known = set(found.programs[0][1]) if found.programs else set()
-    return len(set(first) - known)
+    return len(set(first) - set(found.start))
 
 
 def _refuse_spent(row: RunRow, before: CarriedOver, plan: Plan, start_calls: int) -> None:

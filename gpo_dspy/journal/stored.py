@@ -112,7 +112,8 @@ class StoredJournal(Journal):
         self.metric_calls_before, self.usage_before = carried.metric_calls, carried.usage
         self._inherited = dict(storage.journal(carried.run).answers) if carried.run else {}
         taken_up = TakenUp.of(self._answers)
-        self.programs, self.prompts = taken_up.programs, taken_up.prompts
+        self.start, self.programs = taken_up.start, taken_up.programs
+        self.prompts = taken_up.prompts
         self._origin = f"comes from run {carried.run} of the same study, carried on with changes"
         self._asked: Counter[str] = Counter()
         self._states: dict[ProgramState, str] = {}
@@ -220,7 +221,7 @@ class StoredJournal(Journal):
                 if owner == predictor and prompt != instruction
             ][:limit]
             own = {prompt for prompt, _ in found}
-            if self._memory and len(self.programs) < 2 and len(found) < limit:
+            if self._memory and not self.programs and len(found) < limit:
                 remembered = self._search_memory(predictor, instruction, limit)
                 found += [pair for pair in remembered if pair[0] not in own][: limit - len(found)]
             known = Answer(name, 0, json.dumps(found, ensure_ascii=False), None, Usage())

@@ -21,13 +21,16 @@ class TakenUp:
 
     Attributes:
         split: How the other run divided the examples; None if they are others now.
-        programs: The student's own program and those that the other run accepted, each with the
-            examples (by index) that it was scored on; only what is still valid.
+        start: Examples (by index) that the student's own program was scored on; its text is not
+            repeated here, where a key in it would be written.
+        programs: Those that the other run accepted, each with the examples (by index) that it was
+            scored on; only what is still valid.
         prompts: (predictor, prompt) pairs to be tried first, the best first, where scores are
             not valid any more.
     """
 
     split: Split | None = None
+    start: tuple[int, ...] = ()
     programs: tuple[tuple[ProgramState, tuple[int, ...]], ...] = ()
     prompts: tuple[tuple[str, str], ...] = ()
 
@@ -35,6 +38,7 @@ class TakenUp:
         """Return it in a form in which a journal keeps texts."""
         parts = {
             "split": self.split and [self.split.seed, self.split.holdout],
+            "start": self.start,
             "programs": [[program.to_json(), indices] for program, indices in self.programs],
             "prompts": self.prompts,
         }
@@ -49,6 +53,7 @@ class TakenUp:
         parts = json.loads(known.text)
         return cls(
             Split(*parts["split"]) if parts["split"] else None,
+            tuple(parts["start"]),
             tuple(
                 (ProgramState.from_json(text), tuple(indices))
                 for text, indices in parts["programs"]

@@ -415,6 +415,20 @@ def test_a_password_is_not_among_the_parameters() -> None:
     assert "very-secret-word" not in repr(optimizer.get_params())
 
 
+def test_a_key_in_the_student_is_not_written_when_a_run_is_forced(
+    shop: Shop, tmp_path: Path
+) -> None:
+    solver = scripted_lm(toy_solver)
+    solver.kwargs["api_key"] = KEY
+    student = dspy.Predict(dspy.Signature("question -> answer", f"Answer. The key is {KEY}."))
+    shop.run(student, lm=solver, study="toy", max_metric_calls=150)
+    more = shop.run(student, lm=solver, study="toy", max_metric_calls=260, resume="force")
+    assert more.records
+    with open_storage(shop.url) as storage:
+        assert len(storage.runs()) == 2
+    assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.iterdir())
+
+
 # --- arguments ------------------------------------------------------------------------------------
 
 
