@@ -47,12 +47,14 @@ class Patience:
             or as long as the backend asks for, if that is longer.
         longest_wait: Upper bound in seconds of one wait.
         hide: Takes keys out of what an error says.
+        again: Which call carries the run on when the backend is back; empty if none can.
     """
 
     attempts: int = 5
     first_wait: float = 1.0
     longest_wait: float = 60.0
     hide: Callable[[str], str] = str
+    again: str = ""
 
     def call(self, function: Callable[[], T]) -> T:
         """Call ``function`` until its backend answers.
@@ -87,13 +89,18 @@ class Patience:
         if is_retryable_lm_error(error):
             return BackendUnavailable(
                 f"The backend of {model} did not answer in {self.attempts} tries "
-                f"({self._said(error)}). Nothing was scored for it; run the "
-                "same compile call again when it is back."
+                f"({self._said(error)}). Nothing was scored for it; {self._advice}."
             )
         return BackendUnavailable(
             f"The backend of {model} refused the request ({self._said(error)}). Check the model's "
             "name, the key and the settings of its dspy.LM; nothing was scored for it."
         )
+
+    @property
+    def _advice(self) -> str:
+        if self.again:
+            return f"to carry on, make {self.again} when it is back"
+        return "the error's program is the best so far (only with a storage= is a run carried on)"
 
     def _log_wait(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gpo_dspy.secrets import without_password
@@ -14,7 +15,7 @@ from gpo_dspy.secrets import without_password
 VARIABLE = "GPO_DSPY_STORAGE"
 """Environment variable that stands in for ``--storage``."""
 
-DEFAULT_FILE = "gpo.db"
+DEFAULT_FILE = "runs.db"
 """Used if it is there and nothing else is given."""
 
 
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def storage_url(given: str | None) -> str:
-    """Return the storage to open: the one given, the environment's, or the file ``gpo.db``.
+    """Return the storage to open: the one given, the environment's, or the file ``runs.db``.
 
     Raises:
         UsageError: There is none of them.
@@ -88,6 +89,25 @@ def run_id(text: str) -> int:
     return int(text)
 
 
+def search_text(text: str) -> str:
+    """Return what to search for.
+
+    Raises:
+        ArgumentTypeError: It says nothing.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is empty; give a few words, as 'sort words'")
+    return text
+
+
+def installed_version() -> str:
+    """Return the version of the package."""
+    try:
+        return version("gpo-dspy")
+    except PackageNotFoundError:  # run from a folder, not installed
+        return "unknown"
+
+
 def build_parser() -> argparse.ArgumentParser:
     """All arguments of all subcommands."""
     common = argparse.ArgumentParser(add_help=False)
@@ -100,6 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gpo-dspy", description="Look at the runs in a storage, and search their prompts."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {installed_version()}")
     parser.set_defaults(storage=None, action=None)
     commands = parser.add_subparsers(dest="command", required=True)
     runs = commands.add_parser("runs", parents=[common], help="list runs; show, export, delete one")
@@ -118,7 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
     search = memory.add_subparsers(dest="action", required=True).add_parser(
         "search", parents=[common], help="find prompts by meaning"
     )
-    search.add_argument("text", help="what to look for, such as 'sort words'")
+    search.add_argument("text", type=search_text, help="what to look for, such as 'sort words'")
     search.add_argument("-k", type=int, default=5, help="prompts to show (%(default)s)")
     search.add_argument("--kind", help="only predictors of this kind, such as ChainOfThought")
     search.add_argument("--model", help="only prompts for this model")

@@ -19,6 +19,19 @@ HOLDOUT_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """What decides which of the same examples has which role.
+
+    Attributes:
+        seed: Of the draw.
+        holdout: Validation examples kept from the search, if there is no test set.
+    """
+
+    seed: int
+    holdout: int
+
+
+@dataclass(frozen=True, slots=True)
 class Data:
     """The examples of a run and their roles, as indices into ``examples``.
 

@@ -27,7 +27,10 @@ class PriceUnknown(GPOError):
 
 
 class ResumeRefused(GPOError):
-    """The run to carry on had other data, another metric, program or other settings."""
+    """The run to carry on had other data, another metric, program or other settings.
+
+    Or, with ``resume="force"``, what it left of the budget does not pay for a step.
+    """
 
 
 class BackendUnavailable(GPOError):

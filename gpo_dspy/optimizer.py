@@ -113,7 +113,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             settings.
         resume: True carries on an unfinished run and returns the result of a finished one; a
             ``study`` whose data, metric, program or settings changed is refused. "force" carries
-            on with what it paid for all the same; False begins a new run.
+            on with what it found and paid for all the same, a larger budget for instance; False
+            begins a new run.
         memory: Whether a run starts from the prompts of earlier runs on tasks like it, tried
             again before they count: True (the default with a storage), False, or only from
             predictors of the "same_kind" or for the "same_model".
@@ -290,7 +291,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             ProgramError: The program has nothing to optimise, or fails on every example.
             MetricError: The metric's value is not a score in [0, 1].
             StorageError: The storage cannot be used; no call was made.
-            ResumeRefused: The ``study`` differs from this call; no call was made.
+            ResumeRefused: The ``study`` differs from this call, or has spent what this one allows;
+                no call was made.
             RunBusy: Another compile call is working on the same run.
             BackendUnavailable: An LM refused, or stayed away; ``error.result`` holds the result
                 so far and ``error.program`` the best program.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import dspy
 
 from gpo_dspy.budget import Limits
-from gpo_dspy.data import Data, assign_roles
+from gpo_dspy.data import Data, Split, assign_roles
 from gpo_dspy.plan import (
     FEWEST_CANDIDATES,
     HOLDOUT_BUDGET,
@@ -72,8 +72,17 @@ def data_and_plan(
     trainset: Sequence[dspy.Example],
     valset: Sequence[dspy.Example] | None,
     testset: Sequence[dspy.Example] | None,
+    split: Split | None = None,
 ) -> tuple[Data, Plan]:
     """Give the examples their roles and lay out the run over them.
+
+    Args:
+        optimizer: The optimizer.
+        start: The state that the student is in.
+        trainset: As given to ``compile``.
+        valset: Likewise.
+        testset: Likewise.
+        split: That of the run that is carried on; by default seed and budget decide.
 
     Raises:
         ValueError: The examples cannot be used, or the budget does not pay for one step.
@@ -84,10 +93,11 @@ def data_and_plan(
         auto = "light" if optimizer.limits == Limits() else "heavy"
     if auto is not None:
         calls = auto_metric_calls(auto, len(start.instructions)) + 2 * len(testset or ())
-    size = 0
-    if optimizer.holdout:
+    if split is None:
         size = LARGEST_HOLDOUT if calls is None else holdout_size(calls)
-    data = assign_roles(trainset, valset, testset, holdout=size, seed=settings.seed)
+        split = Split(settings.seed, size)
+    size = split.holdout if optimizer.holdout else 0
+    data = assign_roles(trainset, valset, testset, holdout=size, seed=split.seed)
     candidates = settings.candidates_per_step or _candidates(optimizer, calls, start, data)
     max_steps = None
     if optimizer.epochs is not None:

@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from gpo_dspy.errors import StorageError
 from gpo_dspy.evaluation.metric import NamedScores
 from gpo_dspy.evaluation.runner import Outcome
 from gpo_dspy.evaluation.statistics import Estimate
@@ -194,6 +195,31 @@ class GPOResult:
         beside.write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False), "utf-8")
         beside.replace(target)
         return target
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> GPOResult:
+        """Read a result that :meth:`save` wrote.
+
+        Args:
+            path: The file.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: It holds something else, or another version's result of another form.
+        """
+        from gpo_dspy.storage.codec import result_from  # which knows this class
+
+        content = Path(path).read_bytes()
+        try:
+            fields = json.loads(content.decode("utf-8"))
+            if not isinstance(fields, dict):
+                raise ValueError(f"a JSON {type(fields).__name__}")
+            return result_from(json.dumps(fields))
+        except (ValueError, StorageError) as error:
+            raise ValueError(
+                f"path={os.fspath(path)!r} holds no result that this version of gpo_dspy can read; "
+                "give a file that GPOResult.save wrote (a program's own file is for its load)."
+            ) from error
 
     def __str__(self) -> str:
         calls, dollars = self.step_price

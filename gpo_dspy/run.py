@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ import dspy
 
 from gpo_dspy.budget import BudgetSpent, Meter
 from gpo_dspy.callbacks import Callbacks
+from gpo_dspy.data import Data, Split
 from gpo_dspy.errors import BackendUnavailable, MetricError, PriceUnknown, ProgramError
 from gpo_dspy.evaluation.runner import Runner
 from gpo_dspy.evaluation.scoreboard import Scoreboard
@@ -21,6 +23,7 @@ from gpo_dspy.journal import Journal
 from gpo_dspy.ledger import Ledger, Usage
 from gpo_dspy.loop import optimize
 from gpo_dspy.meta_prompt import shorten
+from gpo_dspy.plan import Plan
 from gpo_dspy.preparing import data_and_plan, prompt_model_for, secrets_of, start_state
 from gpo_dspy.prices import expected_cost
 from gpo_dspy.program import with_state
@@ -30,7 +33,7 @@ from gpo_dspy.report.progress import Progress
 from gpo_dspy.result import Claim, GPOResult
 from gpo_dspy.rewriter import Rewriter
 from gpo_dspy.search import Search
-from gpo_dspy.state import RunState, StopReason
+from gpo_dspy.state import RunState, ScoredPrompt, StopReason
 from gpo_dspy.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -56,22 +59,27 @@ class Run:
         self._student = student
         self._start = start_state(student)
         prompt_model = prompt_model_for(optimizer, student)
-        self._data, self._plan = data_and_plan(optimizer, self._start, trainset, valset, testset)
-        in_words = getattr(optimizer.settings.direction, "kinds", ())
-        self._plan = replace(self._plan, direction_requests=len(in_words))
-        cost = expected_cost(student, self._data.examples, prompt_model, self._plan)
-        if cost is not None and optimizer.limits.max_cost is not None:
-            cost = min(cost, optimizer.limits.max_cost)
-        self._plan = replace(self._plan, expected_cost=cost, limits=str(optimizer.limits))
+
+        def lay_out(split: Split | None) -> tuple[Data, Plan]:
+            data, plan = data_and_plan(optimizer, self._start, trainset, valset, testset, split)
+            in_words = getattr(optimizer.settings.direction, "kinds", ())
+            plan = replace(plan, direction_requests=len(in_words))
+            cost = expected_cost(student, data.examples, prompt_model, plan)
+            if cost is not None and optimizer.limits.max_cost is not None:
+                cost = min(cost, optimizer.limits.max_cost)
+            return data, replace(plan, expected_cost=cost, limits=str(optimizer.limits))
+
         secrets = secrets_of(optimizer, student, prompt_model)
         self._hide = secrets.hide
         sets = {"trainset": trainset, "valset": valset or (), "testset": testset or ()}
         self._journal = Journal()
-        if optimizer.storage is not None:
+        if optimizer.storage is None:
+            self._data, self._plan = lay_out(None)
+        else:
             from gpo_dspy.journal.opening import open_journal  # SQLAlchemy: only with a storage
 
-            self._journal = open_journal(
-                optimizer, student, prompt_model, sets, self._data, self._plan, secrets
+            self._journal, self._data, self._plan = open_journal(
+                optimizer, student, prompt_model, sets, lay_out, secrets
             )
         try:
             self._assemble(optimizer, prompt_model, secrets)
@@ -82,8 +90,11 @@ class Run:
     def _assemble(self, optimizer: GPO, prompt_model: dspy.LM, secrets: Secrets) -> None:
         """Put the parts together."""
         student = self._student
-        patience = replace(optimizer.patience, hide=secrets.hide)
+        self._again = _again(optimizer)
+        patience = replace(optimizer.patience, hide=secrets.hide, again=self._again)
         progress = [Progress()] if optimizer.verbose else []
+        if progress and self._journal.notice:
+            sys.stderr.write(f"GPO: {self._journal.notice}\n")
         self._callbacks = Callbacks([*progress, *optimizer.run_callbacks], secrets.hide)
         threads = optimizer.num_threads or dspy.settings.num_threads or DEFAULT_THREADS
         self._task_ledger = Ledger("task", self._journal.lm_call)
@@ -133,7 +144,7 @@ class Run:
             self._plan,
             optimizer.settings,
             self._meter,
-            self._recall if optimizer.memory else None,
+            self._recall if optimizer.memory or self._journal.prompts else None,
         )
         self._state = RunState(self._start, self._start, 0.0, (self._start,))
 
@@ -154,14 +165,15 @@ class Run:
         self._callbacks.on_start(self._plan)
         claim = None
         try:
-            self._state = self._search.start()
+            self._state = self._taken_up(self._search.start())
             self._journal.step(self._state, self._trajectories)
             self._state, reason = optimize(self._search, self._state, self._on_step)
             claim = self._claim()
         except BudgetSpent as spent:
             reason = spent.reason
         except KeyboardInterrupt:
-            logger.warning("Interrupted: the best program so far is returned.")
+            carries_on = f" To carry on, make {self._again}." if self._again else ""
+            logger.warning("Interrupted: the best program so far is returned.%s", carries_on)
             reason = StopReason.INTERRUPTED
         except BackendUnavailable as error:
             error.program = self._finish(StopReason.BACKEND, None)
@@ -173,6 +185,29 @@ class Run:
             self._callbacks.on_error(error)
             raise
         return self._finish(reason, claim)
+
+    def _taken_up(self, state: RunState) -> RunState:
+        """Return the state with what the run found that this one carries on with changes.
+
+        Its results come from the journal and cost nothing; so this one never knows less, and
+        begins with the best of all.
+        """
+        if not self._journal.programs:
+            return state
+        known = [(self._start, self._journal.start), *self._journal.programs]
+        self._board.evaluate((program, index) for program, indices in known for index in indices)
+        accepted = tuple(program for program, _ in known)
+        means = self._search.pool.estimates(accepted)
+        best = max(reversed(accepted), key=lambda program: means[program])
+        for program in accepted:
+            count = len(self._search.pool.results(program))
+            for predictor, text in program.instructions:
+                better = self._trajectories[predictor].get(text)
+                if better is None or better.score <= means[program] or program == accepted[0]:
+                    prompt = ScoredPrompt(text, means[program], count, step=0)
+                    self._trajectories[predictor].append(prompt)
+        score = self._search.pool.estimates(accepted, caution=0.0)[best]
+        return replace(state, current=best, best=best, best_score=score, accepted=accepted)
 
     def _on_metric_call(self) -> None:
         usage = self._task_ledger.usage + self._prompt_ledger.usage
@@ -255,3 +290,10 @@ class Run:
     def _recall(self, predictor: str, instruction: str) -> Sequence[tuple[str, str]]:
         """Return prompts of earlier runs for a predictor, with where they come from."""
         return self._journal.recollect(predictor, instruction, self._plan.candidates)
+
+
+def _again(optimizer: GPO) -> str:
+    """Return which call carries the run on; empty if none can."""
+    if optimizer.storage is None:
+        return ""
+    return "the same compile call again" + ("" if optimizer.resume else " without resume=False")

@@ -34,12 +34,21 @@ class Journal:
         usage_before: What its LMs had used for them, by role ("task", "prompt").
         seconds_before: Wall time of earlier sessions.
         finished: The result, if the run was finished before.
+        notice: What the user should know of it at the beginning; empty if nothing.
+        programs: Those accepted by the run that this one carries on although something changed,
+            each with examples (by index) whose results are known.
+        start: Examples on which those of the student's own program are known likewise.
+        prompts: (predictor, prompt) pairs of that run, to be tried first; the best first.
     """
 
     metric_calls_before: int = 0
     usage_before: Mapping[str, Usage] = MappingProxyType({})
     seconds_before: float = 0.0
     finished: GPOResult | None = None
+    notice: str = ""
+    programs: Sequence[tuple[ProgramState, tuple[int, ...]]] = ()
+    start: Sequence[int] = ()
+    prompts: Sequence[tuple[str, str]] = ()
 
     def recall(self, pairs: Iterable[Pair]) -> dict[Pair, tuple[Evaluation, bool]]:
         """Return what this run knew of some pairs, and whether it had paid for it."""

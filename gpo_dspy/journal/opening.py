@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeAlias
 
 import dspy
 
-from gpo_dspy.data import Data
+from gpo_dspy.data import Data, Split
 from gpo_dspy.errors import ResumeRefused
+from gpo_dspy.evaluation.race import SHARED_BLOCK
 from gpo_dspy.journal import Journal
 from gpo_dspy.journal.carried_over import ROLES, CarriedOver
-from gpo_dspy.journal.identity import differences, keys_of, new_run
-from gpo_dspy.journal.stored import StoredJournal
+from gpo_dspy.journal.identity import Keys, differences, keys_of, new_run
+from gpo_dspy.journal.stored import StoredJournal, key_of
+from gpo_dspy.journal.taken_up import TakenUp
 from gpo_dspy.ledger import Usage
 from gpo_dspy.plan import Plan
+from gpo_dspy.program import state_of
+from gpo_dspy.program_state import ProgramState
 from gpo_dspy.secrets import Secrets
 from gpo_dspy.storage import Storage, new_owner, open_storage
-from gpo_dspy.storage.codec import result_from
+from gpo_dspy.storage.codec import result_from, step_from
 from gpo_dspy.storage.owners import retire
-from gpo_dspy.storage.rows import Batch, NewRun, Owner, RunRow, RunStatus
+from gpo_dspy.storage.rows import Batch, NewRun, Owner, RunRow, RunStatus, StoredEvaluation
 
 if TYPE_CHECKING:
     from gpo_dspy.optimizer import GPO
 
 logger = logging.getLogger(__name__)
+
+LayOut: TypeAlias = "Callable[[Split | None], tuple[Data, Plan]]"
+"""Gives the examples their roles, as another run did or anew, and lays out the run over them."""
+
+SETS = ("trainset", "valset", "testset")
 
 
 def open_journal(
@@ -33,10 +44,9 @@ def open_journal(
     student: dspy.Module,
     prompt_model: dspy.LM,
     sets: Mapping[str, Sequence[dspy.Example]],
-    data: Data,
-    plan: Plan,
+    lay_out: LayOut,
     secrets: Secrets,
-) -> Journal:
+) -> tuple[Journal, Data, Plan]:
     """Open the storage and return the journal of the run to carry on, or of a new one.
 
     With ``study`` that is the newest run of this name, else the newest one with equal data,
@@ -47,16 +57,20 @@ def open_journal(
         student: The program.
         prompt_model: Writes the rewrites.
         sets: The examples as they were given, by argument ("trainset", ...).
-        data: The same with their roles.
-        plan: The run in numbers.
+        lay_out: Makes the other two values that are returned.
         secrets: What must not be written.
 
+    Returns:
+        The journal, the examples with their roles, and the run in numbers.
+
     Raises:
+        ValueError: The examples cannot be used, or the budget does not pay for one step.
         StorageError: The storage cannot be used.
         RunBusy: Another compile call is working on the run.
-        ResumeRefused: The study's run differs from this call.
+        ResumeRefused: The study's run differs from this call, or had spent the budget.
     """
     assert optimizer.storage is not None  # noqa: S101 - for the type checker
+    data, plan = lay_out(None)  # first: what is wrong with the arguments needs no storage
     new = new_run(optimizer, student, prompt_model, sets, plan, secrets)
     storage = open_storage(optimizer.storage, patience=optimizer.storage_patience)
     owner = new_owner()
@@ -67,14 +81,45 @@ def open_journal(
             raise ResumeRefused(
                 f"study {new.study!r} is run {row.id} in {storage.url}, and this call differs "
                 f"from it in: {', '.join(changed)}. Pass resume='force' to carry on with what it "
-                "paid for, resume=False to begin anew, or another study=."
+                "found and paid for, resume=False to begin anew, or another study=."
             )
         if row and not changed and row.status is RunStatus.FINISHED and row.result:
             retire(owner)
             storage.close()
-            return _finished(row)
-        run = _carry_on(storage, row, new, owner, changed)
-        return StoredJournal(
+            return _finished(row), data, plan
+        notice = ""
+        if row is None:
+            run = storage.create_run(new, owner)
+        else:
+            storage.take_run(row.id, owner)
+            before = _inheritance(storage, row)
+            notice = _notice(row, before)
+            try:
+                split = _split(storage, row, new, changed=bool(changed))
+                if split is not None:
+                    data, plan = _laid_out(lay_out, split, plan, row, before)
+                    new = replace(new, plan=asdict(plan))
+                run = row.id
+                if changed:
+                    start, keys = state_of(student), keys_of(new, data)
+                    taken_up, results = _found(storage, row, split, keys, start, data)
+                    _refuse_spent(row, before, plan, _start_calls(taken_up, optimizer, data))
+                    _leave(storage, row, owner)
+                    run = storage.create_run(new, owner)
+                    batch = Batch(
+                        readings=before.readings(),
+                        answers=(taken_up.answer(),),
+                        evaluations=tuple((result, False) for result in results),
+                        seconds=row.seconds,
+                    )
+                    storage.save(run, owner, batch)
+            except BaseException:
+                _leave(storage, row, owner)  # does nothing to a run that is left already
+                raise
+            how = f" by run {run}, although these changed: {', '.join(changed)}" if changed else ""
+            level = logging.WARNING if changed else logging.INFO
+            logger.log(level, "Run %d in %s is carried on%s.", row.id, storage.url, how)
+        journal = StoredJournal(
             storage,
             run,
             owner,
@@ -84,6 +129,8 @@ def open_journal(
             secrets,
             optimizer.memory,
         )
+        journal.notice = notice
+        return journal, data, plan
     except BaseException:
         retire(owner)
         storage.close()
@@ -104,28 +151,113 @@ def _earlier(storage: Storage, new: NewRun, resume: bool | str) -> RunRow | None
 def _finished(row: RunRow) -> Journal:
     journal = Journal()
     journal.finished = result_from(row.result or "")
+    journal.notice = f"run {row.id} is finished: this is its result; resume=False begins anew"
     return journal
 
 
-def _carry_on(
-    storage: Storage, row: RunRow | None, new: NewRun, owner: Owner, changed: Sequence[str]
-) -> int:
-    """Return the run to work on: the earlier one, one that inherits from it, or a new one."""
-    if row is None:
-        return storage.create_run(new, owner)
-    storage.take_run(row.id, owner)
-    if not changed:
-        logger.info("Run %d in %s is carried on.", row.id, storage.url)
-        return row.id
+def _notice(row: RunRow, before: CarriedOver) -> str:
+    when = datetime.fromtimestamp(row.created).astimezone().strftime("%Y-%m-%d %H:%M")
+    return (
+        f"carrying on run {row.id} of {when}: {before.metric_calls:,} metric calls are made already"
+    )
+
+
+def _leave(storage: Storage, row: RunRow, owner: Owner) -> None:
+    """Leave a run that was taken as it was."""
     status = RunStatus.FINISHED if row.status is RunStatus.FINISHED else RunStatus.STOPPED
     storage.leave_run(row.id, owner, status, row.result)
-    run = storage.create_run(new, owner)
-    logger.warning(
-        "Run %d carries on run %d, although these changed: %s.", run, row.id, ", ".join(changed)
-    )
-    batch = Batch(readings=_inheritance(storage, row).readings(), seconds=row.seconds)
-    storage.save(run, owner, batch)
-    return run
+
+
+def _split(storage: Storage, row: RunRow, new: NewRun, *, changed: bool) -> Split | None:
+    """Return how the run divided the same examples; None if they are others, or nothing is kept.
+
+    What it kept for the claim must stay kept: the prompts that are taken up know the rest.
+    """
+    before = TakenUp.of(storage.journal(row.id).answers).split
+    if not changed:
+        return before
+    if any(row.fingerprints.get(name) != new.fingerprints.get(name) for name in SETS):
+        return None
+    seed = before.seed if before else int(row.settings["seed"])
+    return Split(seed, row.plan["holdout"])
+
+
+def _laid_out(
+    lay_out: LayOut, split: Split, plan: Plan, row: RunRow, before: CarriedOver
+) -> tuple[Data, Plan]:
+    """Lay out the run over the split of another, which may keep more than the budget pays for."""
+    try:
+        return lay_out(split)
+    except ValueError:
+        wanted = replace(Plan(**row.plan), max_metric_calls=plan.max_metric_calls)
+        _refuse_spent(row, before, wanted, SHARED_BLOCK)
+        raise
+
+
+def _found(
+    storage: Storage,
+    row: RunRow,
+    split: Split | None,
+    keys: Keys,
+    start: ProgramState,
+    data: Data,
+) -> tuple[TakenUp, tuple[StoredEvaluation, ...]]:
+    """Return what a run found, and its results for that which are still valid."""
+    before = TakenUp.of(storage.journal(row.id).answers)
+    records = map(step_from, storage.steps(row.id))
+    accepted = [
+        record.candidates[record.accepted].of(record.parent)
+        for record in records
+        if record.accepted is not None
+    ]
+    programs = dict.fromkeys([*(program for program, _ in before.programs), *accepted])
+    programs.pop(start, None)
+    valid = {key: e for key, (e, _) in storage.journal(row.id).evaluations.items() if e.shared}
+    kept: list[tuple[ProgramState, tuple[int, ...]]] = []
+    results: dict[str, StoredEvaluation] = {}
+    # Other sets give the indices, which demos name, another meaning.
+    for program in (start, *programs) if split is not None else ():
+        by_index = {i: key_of(keys, program.key, i) for i in (*data.train, *data.validation)}
+        known = tuple(index for index, key in by_index.items() if key in valid)
+        if not known and program == start:
+            break  # nothing that all could be compared with
+        if known:
+            kept.append((program, known))
+            results.update({by_index[index]: valid[by_index[index]] for index in known})
+    texts = dict.fromkeys(pair for program in accepted for pair in program.instructions)
+    texts.update(dict.fromkeys(before.prompts))
+    texts.update(dict.fromkeys(p for program, _ in before.programs for p in program.instructions))
+    scores = {(prompt.predictor, prompt.text): prompt.score for prompt in storage.prompts(row.id)}
+    prompts = sorted(texts, key=lambda pair: -scores.get(pair, 0.0))
+    indices = kept[0][1] if kept else ()
+    taken_up = TakenUp(split, indices, tuple(kept[1:]), () if len(kept) > 1 else tuple(prompts))
+    return taken_up, tuple(results.values())
+
+
+def _start_calls(found: TakenUp, optimizer: GPO, data: Data) -> int:
+    """Return the metric calls that are still to be made for the student's own program."""
+    first = data.validation
+    if optimizer.settings.evaluation == "race":
+        first = data.shuffled_pool(optimizer.settings.seed)[:SHARED_BLOCK]
+    return len(set(first) - set(found.start))
+
+
+def _refuse_spent(row: RunRow, before: CarriedOver, plan: Plan, start_calls: int) -> None:
+    """Refuse a budget of which too little is left to find anything.
+
+    Raises:
+        ResumeRefused: It does not pay for the start, a step and the claim.
+    """
+    needed = start_calls + plan.least_step + plan.reserve
+    left = plan.max_metric_calls - before.metric_calls
+    if left < needed:
+        raise ResumeRefused(
+            f"run {row.id} made {before.metric_calls:,} metric calls already, which resume='force' "
+            f"counts: of the {plan.max_metric_calls:,} now allowed {max(left, 0):,} are left, and "
+            f"{start_calls} for the start prompt, {plan.least_step} for the smallest step and "
+            f"{plan.reserve} for the final claim make {needed:,}. Pass max_metric_calls="
+            f"{before.metric_calls + needed} or more, or resume=False to begin anew."
+        )
 
 
 def _inheritance(storage: Storage, row: RunRow) -> CarriedOver:

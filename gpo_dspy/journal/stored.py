@@ -20,6 +20,7 @@ from gpo_dspy.fingerprint import digest
 from gpo_dspy.journal import Journal, Pair
 from gpo_dspy.journal.carried_over import CarriedOver
 from gpo_dspy.journal.identity import Keys
+from gpo_dspy.journal.taken_up import TakenUp
 from gpo_dspy.ledger import Ledger, LMCall, Usage
 from gpo_dspy.memory import Memory
 from gpo_dspy.memory.seeds import seeds
@@ -110,6 +111,10 @@ class StoredJournal(Journal):
         carried = CarriedOver.of(self._readings)
         self.metric_calls_before, self.usage_before = carried.metric_calls, carried.usage
         self._inherited = dict(storage.journal(carried.run).answers) if carried.run else {}
+        taken_up = TakenUp.of(self._answers)
+        self.start, self.programs = taken_up.start, taken_up.programs
+        self.prompts = taken_up.prompts
+        self._origin = f"comes from run {carried.run} of the same study, carried on with changes"
         self._asked: Counter[str] = Counter()
         self._states: dict[ProgramState, str] = {}
         self._written: set[tuple[str, str]] = set()
@@ -209,7 +214,16 @@ class StoredJournal(Journal):
         name = f"memory of {predictor}"
         known = self._answers.pop((name, 0), None)
         if known is None:
-            found = self._search_memory(predictor, instruction, limit)
+            # What the study found itself comes first, whatever the memory may bring.
+            found = [
+                (prompt, self._origin)
+                for owner, prompt in self.prompts
+                if owner == predictor and prompt != instruction
+            ][:limit]
+            own = {prompt for prompt, _ in found}
+            if self._memory and not self.programs and len(found) < limit:
+                remembered = self._search_memory(predictor, instruction, limit)
+                found += [pair for pair in remembered if pair[0] not in own][: limit - len(found)]
             known = Answer(name, 0, json.dumps(found, ensure_ascii=False), None, Usage())
             self._write(Batch(answers=(known,)))
         return [(text, origin) for text, origin in json.loads(known.text)]
@@ -312,8 +326,7 @@ class StoredJournal(Journal):
 
     def _key(self, pair: Pair) -> str:
         state, index = pair
-        keys = self._keys
-        return digest(keys.program, keys.metric, self._state(state), keys.examples[index])
+        return key_of(self._keys, self._state(state), index)
 
     def _state(self, state: ProgramState) -> str:
         """Return the fingerprint of a program's state."""
@@ -365,6 +378,11 @@ class StoredJournal(Journal):
             (self._embedder.name, self._secrets.hide(text), row)
             for text, row in zip(texts, rows, strict=True)
         )
+
+
+def key_of(keys: Keys, state: str, index: int) -> str:
+    """Return what identifies a metric call: of a state (by its fingerprint) on an example."""
+    return digest(keys.program, keys.metric, state, keys.examples[index])
 
 
 def _origin(seed: Remembered) -> str:

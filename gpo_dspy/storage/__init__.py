@@ -2,7 +2,7 @@
 
     from gpo_dspy.storage import open_storage
 
-    with open_storage("sqlite:///gpo.db", read_only=True) as storage:
+    with open_storage("sqlite:///runs.db", read_only=True) as storage:
         for run in storage.runs():
             print(run.id, run.study, run.status.value, run.best_score)
 
@@ -26,7 +26,7 @@ def open_storage(url: str, *, read_only: bool = False, patience: float = 30.0) -
     """Open a storage; see :class:`gpo_dspy.storage.storage.Storage`.
 
     Args:
-        url: Such as "sqlite:///gpo.db" or "postgresql://user:password@host/database".
+        url: Such as "sqlite:///runs.db" or "postgresql://user:password@host/database".
         read_only: Never write; the database must exist.
         patience: Seconds after which a lock or a lost connection is given up, about.
 

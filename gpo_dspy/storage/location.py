@@ -10,7 +10,9 @@ from sqlalchemy.exc import ArgumentError
 
 from gpo_dspy.errors import StorageError
 
-ADVICE = 'Give storage="sqlite:///gpo.db" or "postgresql://user:password@host/database".'
+ADVICE = 'Give storage="sqlite:///runs.db" or "postgresql://user:password@host/database".'
+
+FILE_ENDINGS = (".db", ".sqlite", ".sqlite3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ def parse(url: str) -> Location:
         parsed = make_url(url)
     except (ArgumentError, ValueError, AttributeError):
         # Without the cause: its message may show the whole text, password included.
-        raise StorageError(f"storage is not a URL that SQLAlchemy understands. {ADVICE}") from None
+        advice = f"For a file write sqlite:///{url}." if _is_file_name(url) else ADVICE
+        raise StorageError(f"storage is not a URL that SQLAlchemy understands. {advice}") from None
     if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
         return _file(parsed)
     if parsed.drivername in ("postgresql", "postgresql+psycopg"):
@@ -49,13 +52,18 @@ def parse(url: str) -> Location:
     )
 
 
+def _is_file_name(text: str) -> bool:
+    """Tell whether a text may be shown, being a file's name: another may be a password."""
+    return text.endswith(FILE_ENDINGS) and not set(text) & set(":@?")
+
+
 def _file(url: URL) -> Location:
     name = url.database or ""
     if name in ("", ":memory:") or name.startswith("file:"):
         what = "is gone when the process ends" if not name.startswith("file:") else "is no path"
         raise StorageError(
             f"storage {str(url)!r} {what}; it needs a file, such as "
-            'storage="sqlite:///gpo.db" (three slashes, four for an absolute path).'
+            'storage="sqlite:///runs.db" (three slashes, four for an absolute path).'
         )
     if url.query:
         options = ", ".join(sorted(url.query))

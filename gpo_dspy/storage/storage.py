@@ -52,7 +52,7 @@ class Storage:
     nothing of the call is stored.
 
     Args:
-        url: Such as "sqlite:///gpo.db" or "postgresql://user:password@host/database".
+        url: Such as "sqlite:///runs.db" or "postgresql://user:password@host/database".
         read_only: Never write; the database must exist.
         patience: Seconds after which what passes is given up, about.
         lease: Seconds without a heartbeat after which an owner counts as dead. One on this

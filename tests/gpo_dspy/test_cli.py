@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import dspy
@@ -148,6 +149,23 @@ def test_what_is_no_id_is_refused(run: Run, number: str) -> None:
         run("runs", "show", number)
 
 
+@pytest.mark.parametrize("text", ["", "  "])
+def test_a_search_for_nothing_is_refused(
+    run: Run, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        run("memory", "search", text)
+    assert refused.value.code == 2
+    assert "is empty; give a few words" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as told:
+        main(["--version"])
+    assert told.value.code == 0
+    assert capsys.readouterr().out.split() == ["gpo-dspy", version("gpo-dspy")]
+
+
 def test_the_storage_is_taken_from_the_environment_or_the_folder(
     shop: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -155,7 +173,7 @@ def test_the_storage_is_taken_from_the_environment_or_the_folder(
     monkeypatch.delenv("GPO_DSPY_STORAGE", raising=False)
     assert main(["runs"]) == 2
     assert "give --storage" in capsys.readouterr().err
-    (tmp_path / "gpo.db").write_bytes(Path(shop.url.removeprefix("sqlite:///")).read_bytes())
+    (tmp_path / "runs.db").write_bytes(Path(shop.url.removeprefix("sqlite:///")).read_bytes())
     assert main(["runs"]) == 0
     monkeypatch.setenv("GPO_DSPY_STORAGE", "sqlite:///missing.db")
     assert main(["runs"]) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import dspy
 import pytest
@@ -61,6 +62,28 @@ def test_a_result_shows_prompts_scores_and_the_claim(result: GPOResult) -> None:
         "the best of many",
     ):
         assert wanted in shown.getvalue()
+
+
+def test_a_saved_result_is_loaded_equal_and_shown(result: GPOResult, tmp_path: Path) -> None:
+    loaded = GPOResult.load(result.save(tmp_path / "result.json"))
+    assert loaded == result
+    consoles = [Console(file=io.StringIO(), width=100) for _ in range(2)]
+    for console, each in zip(consoles, (loaded, result), strict=True):
+        show_result(each, console)
+    texts = [console.file.getvalue() for console in consoles]  # type: ignore[attr-defined]
+    assert texts[0] == texts[1] != ""
+
+
+@pytest.mark.parametrize(
+    "content", [b"a letter", b"[]", b"3", b"{}", b'{"start": 3}', b"\xff\xfe", b'{"plan": null}']
+)
+def test_another_file_is_no_result(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"other.json' holds no result .* GPOResult.save wrote"):
+        GPOResult.load(path)
+    with pytest.raises(FileNotFoundError):
+        GPOResult.load(tmp_path / "none.json")
 
 
 def test_demos_are_shown_with_where_they_come_from(result: GPOResult) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import random
+import re
 import threading
 import time
 import traceback
@@ -109,6 +110,35 @@ def test_a_finished_run_is_returned_at_once(shop: Shop) -> None:
     assert again == first
 
 
+def test_it_is_said_that_a_run_is_carried_on_or_finished(
+    shop: Shop, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped = shop.run(study="toy", verbose=True, callbacks=[Stopping(1)])
+    assert "carrying on" not in capsys.readouterr().err
+    assert "To carry on, make the same compile call again." in caplog.text
+    shop.run(study="toy", verbose=True)
+    said = capsys.readouterr().err
+    assert re.search(r"carrying on run 1 of \d{4}-\d\d-\d\d \d\d:\d\d: ", said)
+    assert f": {stopped.metric_calls} metric calls are made already\n" in said
+    assert said.index("carrying on") < said.index("plan:")
+    shop.run(study="toy", verbose=True)
+    said = capsys.readouterr().err
+    assert "run 1 is finished: this is its result; resume=False begins anew\n" in said
+    shop.run(study="toy", verbose=False)
+    assert not capsys.readouterr().err
+
+
+def test_it_is_said_how_an_interrupted_run_is_carried_on(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.run(resume=False, callbacks=[Stopping(1)])
+    assert "make the same compile call again without resume=False." in caplog.text
+    caplog.clear()
+    shop.run(storage=None, callbacks=[Stopping(1)])
+    assert "Interrupted" in caplog.text
+    assert "carry on" not in caplog.text
+
+
 @pytest.mark.parametrize("step", [1, 2])
 def test_an_interrupted_run_is_carried_on(shop: Shop, step: int) -> None:
     undisturbed = shop.run(storage=None)
@@ -150,12 +180,17 @@ def test_a_backend_that_went_away_is_waited_for_by_the_next_session(shop: Shop) 
     lm = scripted_lm(fails_in_the_middle)
     with pytest.raises(BackendUnavailable) as away:
         shop.run(lm=lm)
+    assert "make the same compile call again when it is back" in str(away.value)
+    with pytest.raises(BackendUnavailable) as without:
+        shop.run(lm=lm, storage=None)
+    assert "again" not in str(without.value)
+    lm.engine.prompts.clear()
     broken.clear()
     result = shop.run(lm=lm)
     assert result.metric_calls == undisturbed.metric_calls
     assert away.value.result is not None
     assert away.value.result.metric_calls == 100
-    assert len(lm.engine.prompts) == undisturbed.metric_calls + 3  # the tries that failed
+    assert len(lm.engine.prompts) == undisturbed.metric_calls - 100
     assert [record.candidates for record in result.records] == [
         record.candidates for record in undisturbed.records
     ]
@@ -221,6 +256,77 @@ def test_force_that_is_interrupted_counts_the_first_run_once(shop: Shop) -> None
     assert last.metric_calls == shop.requests[0] <= 300
     assert last.task_usage.lm_calls == shop.requests[1]
     assert last.prompt_usage.lm_calls == shop.requests[2]
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_force_goes_on_from_the_best_that_was_found(shop: Shop, memory: bool) -> None:
+    first = shop.run(study="toy", max_metric_calls=150, memory=memory)
+    assert first.best != first.start
+    before = shop.requests
+    more = shop.run(study="toy", max_metric_calls=200, memory=memory, resume="force")
+    assert more.records
+    assert more.records[0].parent.instructions == first.best
+    assert more.plan.holdout == first.plan.holdout  # what the first did not see is still unseen
+    assert more.best_score >= first.best_score - 0.1
+    assert before[0] < shop.requests[0] <= 200
+    last = shop.run(study="toy", max_metric_calls=260, seed=5, memory=memory, resume="force")
+    assert last.records[0].parent.instructions == more.best
+    assert last.plan.holdout == first.plan.holdout
+    asked = shop.rewriter.engine.prompts
+    assert len(asked) == last.prompt_usage.lm_calls
+
+
+def test_what_is_kept_for_the_claim_stays_kept(shop: Shop) -> None:
+    kept: list[set[str]] = []
+    for calls, more in ((150, {}), (220, {"resume": "force"}), (400, {"resume": "force"})):
+        result = shop.run(study="toy", max_metric_calls=calls, memory=False, seed=calls, **more)
+        questions = {e.question for e in VALIDATION}
+        seen = " ".join(p.user for p in shop.rewriter.engine.prompts)
+        kept.append({q for q in questions if q not in seen})
+        assert result.claim is not None
+        assert result.claim.difference.n == 15
+    assert all(len(unseen) >= 15 for unseen in kept)
+
+
+def test_force_that_is_interrupted_goes_on_the_same_way(shop: Shop, tmp_path: Path) -> None:
+    other = Shop(tmp_path / "other")
+    for one in (shop, other):
+        one.run(study="toy", max_metric_calls=150)
+    undisturbed = other.run(study="toy", max_metric_calls=260, resume="force")
+    shop.run(study="toy", max_metric_calls=260, resume="force", callbacks=[Stopping(1)])
+    again = shop.run(study="toy", max_metric_calls=260)
+    assert comparable(again) == comparable(undisturbed)
+
+
+def test_force_refuses_a_budget_that_is_spent_and_names_one_that_does(shop: Shop) -> None:
+    first = shop.run(study="toy", max_metric_calls=150)
+    before = shop.requests
+    for calls in (60, 160):
+        with pytest.raises(ResumeRefused, match=f"made {first.metric_calls} metric calls") as spent:
+            shop.run(study="toy", max_metric_calls=calls, resume="force")
+        assert "resume=False" in str(spent.value)
+        assert shop.requests == before
+    found = re.search(r"max_metric_calls=(\d+) or more", str(spent.value))
+    assert found is not None
+    with pytest.raises(ResumeRefused):
+        shop.run(study="toy", max_metric_calls=int(found[1]) - 1, resume="force")
+    assert shop.run(study="toy", max_metric_calls=int(found[1]), resume="force").records
+    assert shop.run(study="toy", max_metric_calls=150, resume=False).records
+
+
+def test_force_tries_what_was_found_first_where_its_scores_are_not_valid(shop: Shop) -> None:
+    first = shop.run(study="toy", max_metric_calls=150, memory=False)
+
+    def metric(example: Any, prediction: Any, trace: Any = None) -> float:
+        return float(toy_metric(example, prediction))
+
+    again: dict[str, Any] = {"metric": metric, "max_metric_calls": 300, "resume": "force"}
+    more = shop.run(study="toy", memory=False, **again)
+    assert more.records[0].parent.instructions == first.start
+    recalled = more.records[0].candidates[0].rewrites[0]
+    assert recalled.text == dict(first.best)["self"]
+    assert "run 1 of the same study" in recalled.origin
+    assert more.records[0].accepted is not None
 
 
 def test_force_without_a_change_carries_on_as_usual(shop: Shop) -> None:
@@ -307,6 +413,20 @@ def _refusing(prompted: Prompted) -> Any:
 def test_a_password_is_not_among_the_parameters() -> None:
     optimizer = toy_gpo(storage="postgresql+psycopg://me:very-secret-word@host/runs")
     assert "very-secret-word" not in repr(optimizer.get_params())
+
+
+def test_a_key_in_the_student_is_not_written_when_a_run_is_forced(
+    shop: Shop, tmp_path: Path
+) -> None:
+    solver = scripted_lm(toy_solver)
+    solver.kwargs["api_key"] = KEY
+    student = dspy.Predict(dspy.Signature("question -> answer", f"Answer. The key is {KEY}."))
+    shop.run(student, lm=solver, study="toy", max_metric_calls=150)
+    more = shop.run(student, lm=solver, study="toy", max_metric_calls=260, resume="force")
+    assert more.records
+    with open_storage(shop.url) as storage:
+        assert len(storage.runs()) == 2
+    assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.iterdir())
 
 
 # --- arguments ------------------------------------------------------------------------------------
