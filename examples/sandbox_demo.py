@@ -10,6 +10,7 @@ see here shows how GPO works, not what it gains with your model.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from gpo_dspy.report import show_result
 def main() -> None:
     """Optimise the sandbox task named on the command line and show the outcome."""
     options = arguments()
+    # The embedder imports bitsandbytes where it is installed, which warns of an optional kernel.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     console = Console()
     console.rule("GPO on a [bold]simulated[/bold] pair of language models")
 
