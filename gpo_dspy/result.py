@@ -149,9 +149,10 @@ class GPOResult:
     @property
     def step_price(self) -> tuple[float, float]:
         """Metric calls and US dollars that one more step would have cost, by those so far."""
-        if not self.records:
-            return float(self.plan.least_step), 0.0
-        calls = self.records[-1].metric_calls / len(self.records)
+        calls = float(self.plan.least_step)
+        if len(self.records) > 1:  # the first step's share cannot be told from what was before it
+            first, last = self.records[0], self.records[-1]
+            calls = (last.metric_calls - first.metric_calls) / (len(self.records) - 1)
         return calls, calls * self.cost / max(self.metric_calls, 1)
 
     @property

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
@@ -483,6 +484,15 @@ def test_why_metric_calls_failed_is_said() -> None:
     assert set(result.reasons) == {"METRIC_ERROR"}
     assert "metric raised, failure score, most often: " in str(result)
     assert "cannot judge this kind" in str(result)
+
+
+def test_one_more_step_costs_what_the_others_did() -> None:
+    result = _compile(dspy.Predict(QA), max_metric_calls=400).detailed_results
+    spent = [record.metric_calls for record in result.records]
+    assert len(spent) > 2
+    assert result.step_price[0] == pytest.approx((spent[-1] - spent[0]) / (len(spent) - 1))
+    only = replace(result, records=result.records[:1])
+    assert only.step_price[0] == result.plan.least_step
 
 
 def test_the_plan_says_what_else_ends_the_run() -> None:
