@@ -7,10 +7,10 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gpo_dspy.secrets import without_password
+from gpo_dspy.version import installed_version
 
 VARIABLE = "GPO_DSPY_STORAGE"
 """Environment variable that stands in for ``--storage``."""
@@ -98,14 +98,6 @@ def search_text(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is empty; give a few words, as 'sort words'")
     return text
-
-
-def installed_version() -> str:
-    """Return the version of the package."""
-    try:
-        return version("gpo-dspy")
-    except PackageNotFoundError:  # run from a folder, not installed
-        return "unknown"
 
 
 def build_parser() -> argparse.ArgumentParser:

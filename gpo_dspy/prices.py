@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -62,10 +63,8 @@ def price_of(lm: Any) -> tuple[float, float] | None:
 
 def price_of_model(name: str) -> tuple[float, float] | None:
     """Return US dollars per token read and written by a model, by its LiteLLM name."""
-    from dspy.clients.model_metadata import model_info
-
     provider, _, model = name.partition("/")
-    found = [model_info(provider, model) or {}]
+    found = [_known_to_dspy(provider, model)]
     if litellm := sys.modules.get(
         "litellm"
     ):  # prices that the user registered; not worth an import
@@ -75,6 +74,13 @@ def price_of_model(name: str) -> tuple[float, float] | None:
         if read is not None and written is not None:
             return float(read), float(written)
     return None
+
+
+@lru_cache(maxsize=256)  # the list does not change; each look reads through it
+def _known_to_dspy(provider: str, model: str) -> Mapping[str, Any]:
+    from dspy.clients.model_metadata import model_info
+
+    return model_info(provider, model) or {}
 
 
 def _prompt_length(adapter: Any, predictor: Any, example: dspy.Example) -> int:

@@ -144,7 +144,7 @@ class GPOResult:
     @property
     def cost(self) -> float:
         """US dollars of all LM calls whose price is known."""
-        return self.task_usage.cost + self.prompt_usage.cost
+        return self.usage.cost
 
     @property
     def step_price(self) -> tuple[float, float]:

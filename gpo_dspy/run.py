@@ -14,6 +14,7 @@ import dspy
 from gpo_dspy.budget import BudgetSpent, Meter
 from gpo_dspy.callbacks import Callbacks
 from gpo_dspy.data import Data, Split
+from gpo_dspy.direction import kinds_of
 from gpo_dspy.errors import BackendUnavailable, MetricError, PriceUnknown, ProgramError
 from gpo_dspy.evaluation.runner import Runner
 from gpo_dspy.evaluation.scoreboard import Scoreboard
@@ -62,7 +63,7 @@ class Run:
 
         def lay_out(split: Split | None) -> tuple[Data, Plan]:
             data, plan = data_and_plan(optimizer, self._start, trainset, valset, testset, split)
-            in_words = getattr(optimizer.settings.direction, "kinds", ())
+            in_words = kinds_of(optimizer.settings.direction)
             plan = replace(plan, direction_requests=len(in_words))
             cost = expected_cost(student, data.examples, prompt_model, plan)
             if cost is not None and optimizer.limits.max_cost is not None:

@@ -121,9 +121,9 @@ class Search:
             perfect=perfect,
             stop_after=self.settings.stop_after,
         )
-        ended = reason is not None and not isinstance(self._stopped_by, KeyboardInterrupt)
-        if self._stopped_by is not None and not ended:
-            raise self._stopped_by
+        met = self._stopped_by
+        if met is not None and (reason is None or isinstance(met, KeyboardInterrupt)):
+            raise met
         return reason
 
     def aim(self, state: RunState) -> AbstractContextManager[None]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
+from collections.abc import Callable
 
 from gpo_dspy.plan import Plan
-from gpo_dspy.state import RunState, StopReason
+from gpo_dspy.state import RunState, StepRecord, StopReason
 
 STALLED_AFTER = 5
 """Steps in a row without a new candidate after which a run gives up."""
@@ -34,7 +34,7 @@ def stop_reason(
         return StopReason.PERFECT
     if stalled(state):
         return StopReason.STALLED
-    if stop_after is not None and fruitless(state) >= stop_after:
+    if stop_after is not None and fruitless(state, stop_after):
         return StopReason.NO_PROGRESS
     if metric_calls_left < plan.least_step:
         return StopReason.METRIC_CALLS
@@ -43,12 +43,16 @@ def stop_reason(
 
 def stalled(state: RunState) -> bool:
     """Tell whether the last steps brought no candidate that could be scored."""
-    recent = state.records[-STALLED_AFTER:]
-    return len(recent) == STALLED_AFTER and not any(
-        candidate.score is not None for record in recent for candidate in record.candidates
+    return _none_of_the_last(
+        STALLED_AFTER, state, lambda step: any(c.score is not None for c in step.candidates)
     )
 
 
-def fruitless(state: RunState) -> int:
-    """Return how many of the last steps, in a row, brought no candidate that beat its parent."""
-    return sum(1 for _ in takewhile(lambda r: r.accepted is None, reversed(state.records)))
+def fruitless(state: RunState, steps: int) -> bool:
+    """Tell whether so many of the last steps brought no candidate that beat its parent."""
+    return _none_of_the_last(steps, state, lambda step: step.accepted is not None)
+
+
+def _none_of_the_last(count: int, state: RunState, did: Callable[[StepRecord], bool]) -> bool:
+    recent = state.records[-count:]
+    return len(recent) == count and not any(map(did, recent))

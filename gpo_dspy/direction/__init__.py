@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gpo_dspy.direction.base import Direction, View, WrittenDirection
+from gpo_dspy.direction.base import Direction, View, WrittenDirection, kinds_of
 from gpo_dspy.direction.reflection import Reflection
 from gpo_dspy.direction.retrieval import (
     DEFAULT_K,
@@ -44,6 +44,7 @@ __all__ = [
     "View",
     "WrittenDirection",
     "as_direction",
+    "kinds_of",
 ]
 
 KINDS = frozenset({"summary", "reflection"})
@@ -81,7 +82,7 @@ def as_direction(value: str | Direction) -> Direction:
     if isinstance(value, type) or not callable(value):
         raise TypeError(f"direction must be {allowed}; found {value!r}.")
     if hasattr(value, "questions") or hasattr(value, "kinds"):
-        kinds = tuple(getattr(value, "kinds", ()))
+        kinds = kinds_of(value)
         if not isinstance(value, WrittenDirection) or not kinds or not KINDS.issuperset(kinds):
             raise TypeError(
                 "a direction in words must have questions, and as kinds one or both of "

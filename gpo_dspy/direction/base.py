@@ -68,3 +68,20 @@ class WrittenDirection(Direction, Protocol):
             view: What is known.
         """
         ...
+
+
+def kinds_of(direction: Direction) -> tuple[str, ...]:
+    """Return what texts a direction has; none if it only chooses prompts."""
+    return tuple(getattr(direction, "kinds", ()))
+
+
+def at_least_one(direction: Direction, *names: str) -> None:
+    """Check attributes of a direction.
+
+    Raises:
+        ValueError: One is below 1.
+    """
+    for name in names:
+        value = getattr(direction, name)
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, found {value!r}.")

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import dspy
 
-from gpo_dspy.direction.base import Direction, View, WrittenDirection
+from gpo_dspy.direction.base import (
+    Direction,
+    View,
+    WrittenDirection,
+    at_least_one,
+    kinds_of,
+)
 from gpo_dspy.direction.retrieval import NoDirection
 from gpo_dspy.meta_prompt import numbered, percent
 from gpo_dspy.prompt_model import Question
@@ -66,16 +72,14 @@ class Reflection:
             raise TypeError(
                 f"momentum must be a Direction such as Relevance(k=3); found {self.momentum!r}."
             )
-        if "reflection" in getattr(self.momentum, "kinds", ()):
+        if "reflection" in kinds_of(self.momentum):
             raise ValueError("momentum must be a direction without a reflection of its own.")
-        for name in ("failures", "words"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)!r}.")
+        at_least_one(self, "failures", "words")
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """Those of the momentum, and "reflection"."""
-        return (*getattr(self.momentum, "kinds", ()), "reflection")
+        return (*kinds_of(self.momentum), "reflection")
 
     def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
         """Return the prompts that the momentum chooses."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gpo_dspy.direction.base import at_least_one
 from gpo_dspy.state import ScoredPrompt
 
 if TYPE_CHECKING:
@@ -17,17 +18,23 @@ no better with 8."""
 
 
 @dataclass(frozen=True)
-class Relevance:
+class _UpToK:
+    k: int = DEFAULT_K
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "k")
+
+    def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Relevance(_UpToK):
     """The prompts nearest to the current one in embedding space.
 
     Attributes:
         k: Most prompts to show.
     """
-
-    k: int = DEFAULT_K
-
-    def __post_init__(self) -> None:
-        _check_k(self.k)
 
     def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
         """Return the ``k`` nearest."""
@@ -36,17 +43,12 @@ class Relevance:
 
 
 @dataclass(frozen=True)
-class Recency:
+class Recency(_UpToK):
     """The newest prompts.
 
     Attributes:
         k: Most prompts to show.
     """
-
-    k: int = DEFAULT_K
-
-    def __post_init__(self) -> None:
-        _check_k(self.k)
 
     def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
         """Return the ``k`` newest."""
@@ -54,17 +56,12 @@ class Recency:
 
 
 @dataclass(frozen=True)
-class Importance:
+class Importance(_UpToK):
     """The prompts with the highest scores.
 
     Attributes:
         k: Most prompts to show.
     """
-
-    k: int = DEFAULT_K
-
-    def __post_init__(self) -> None:
-        _check_k(self.k)
 
     def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:
         """Return the ``k`` best."""
@@ -72,7 +69,7 @@ class Importance:
 
 
 @dataclass(frozen=True)
-class RelevanceAndScore:
+class RelevanceAndScore(_UpToK):
     r"""Prompts that are both near and good.
 
     Among the ``pool`` nearest, those with the largest
@@ -91,12 +88,11 @@ class RelevanceAndScore:
         pool: Number of nearest prompts that compete, at least ``k``.
     """
 
-    k: int = DEFAULT_K
     weight: float = 0.5
     pool: int = 50
 
     def __post_init__(self) -> None:
-        _check_k(self.k)
+        super().__post_init__()
         if not 0 <= self.weight <= 1:
             raise ValueError(f"weight must be in [0, 1], found {self.weight!r}.")
         if self.pool < self.k:
@@ -136,8 +132,3 @@ def _stretched(values: list[float]) -> list[float]:
     """Return the values scaled to [0, 1], or zeros if all are equal."""
     low, high = min(values, default=0.0), max(values, default=0.0)
     return [(value - low) / (high - low) if high > low else 0.0 for value in values]
-
-
-def _check_k(k: int) -> None:
-    if k < 1:
-        raise ValueError(f"k must be at least 1, found {k!r}.")

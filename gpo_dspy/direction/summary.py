@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import dspy
 
-from gpo_dspy.direction.base import View
+from gpo_dspy.direction.base import View, at_least_one
 from gpo_dspy.meta_prompt import percent, show_scored
 from gpo_dspy.prompt_model import Question
 from gpo_dspy.state import ScoredPrompt
@@ -61,9 +61,7 @@ class Summary:
     kinds = ("summary",)
 
     def __post_init__(self) -> None:
-        for name in ("newest", "words"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)!r}.")
+        at_least_one(self, "newest", "words")
 
     def __call__(self, trajectory: Trajectory, current: ScoredPrompt) -> tuple[ScoredPrompt, ...]:  # noqa: ARG002
         """Return nothing: the summary stands for the prompts."""

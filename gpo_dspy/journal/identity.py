@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -29,6 +28,7 @@ from gpo_dspy.program import (
 )
 from gpo_dspy.secrets import Secrets
 from gpo_dspy.storage.rows import NewRun, PredictorRow, RunRow
+from gpo_dspy.version import installed_version
 
 if TYPE_CHECKING:
     from gpo_dspy.optimizer import GPO
@@ -131,7 +131,7 @@ def new_run(
         prompt_model=str(prompt_model.model),
         predictors=_predictors(student, sets["trainset"]),
         plan=asdict(plan),
-        version=_version(),
+        version=installed_version(),
     )
 
 
@@ -179,10 +179,3 @@ def _predictors(student: dspy.Module, trainset: Sequence[dspy.Example]) -> tuple
         )
         for name, predictor in optimizable_predictors(student).items()
     )
-
-
-def _version() -> str:
-    try:
-        return version("gpo-dspy")
-    except PackageNotFoundError:  # run from a folder, not installed
-        return "unknown"

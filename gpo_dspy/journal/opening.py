@@ -27,6 +27,7 @@ from gpo_dspy.storage import Storage, new_owner, open_storage
 from gpo_dspy.storage.codec import result_from, step_from
 from gpo_dspy.storage.owners import retire
 from gpo_dspy.storage.rows import Batch, NewRun, Owner, RunRow, RunStatus, StoredEvaluation
+from gpo_dspy.storage.rows import Journal as Learned
 
 if TYPE_CHECKING:
     from gpo_dspy.optimizer import GPO
@@ -92,17 +93,18 @@ def open_journal(
             run = storage.create_run(new, owner)
         else:
             storage.take_run(row.id, owner)
-            before = _inheritance(storage, row)
+            learned = storage.journal(row.id)
+            before = _inheritance(storage, row, learned)
             notice = _notice(row, before)
             try:
-                split = _split(storage, row, new, changed=bool(changed))
+                split = _split(learned, row, new, changed=bool(changed))
                 if split is not None:
                     data, plan = _laid_out(lay_out, split, plan, row, before)
                     new = replace(new, plan=asdict(plan))
                 run = row.id
                 if changed:
                     start, keys = state_of(student), keys_of(new, data)
-                    taken_up, results = _found(storage, row, split, keys, start, data)
+                    taken_up, results = _found(storage, row, learned, split, keys, start, data)
                     _refuse_spent(row, before, plan, _start_calls(taken_up, optimizer, data))
                     _leave(storage, row, owner)
                     run = storage.create_run(new, owner)
@@ -168,12 +170,12 @@ def _leave(storage: Storage, row: RunRow, owner: Owner) -> None:
     storage.leave_run(row.id, owner, status, row.result)
 
 
-def _split(storage: Storage, row: RunRow, new: NewRun, *, changed: bool) -> Split | None:
+def _split(learned: Learned, row: RunRow, new: NewRun, *, changed: bool) -> Split | None:
     """Return how the run divided the same examples; None if they are others, or nothing is kept.
 
     What it kept for the claim must stay kept: the prompts that are taken up know the rest.
     """
-    before = TakenUp.of(storage.journal(row.id).answers).split
+    before = TakenUp.of(learned.answers).split
     if not changed:
         return before
     if any(row.fingerprints.get(name) != new.fingerprints.get(name) for name in SETS):
@@ -197,13 +199,14 @@ def _laid_out(
 def _found(
     storage: Storage,
     row: RunRow,
+    learned: Learned,
     split: Split | None,
     keys: Keys,
     start: ProgramState,
     data: Data,
 ) -> tuple[TakenUp, tuple[StoredEvaluation, ...]]:
     """Return what a run found, and its results for that which are still valid."""
-    before = TakenUp.of(storage.journal(row.id).answers)
+    before = TakenUp.of(learned.answers)
     records = map(step_from, storage.steps(row.id))
     accepted = [
         record.candidates[record.accepted].of(record.parent)
@@ -212,7 +215,7 @@ def _found(
     ]
     programs = dict.fromkeys([*(program for program, _ in before.programs), *accepted])
     programs.pop(start, None)
-    valid = {key: e for key, (e, _) in storage.journal(row.id).evaluations.items() if e.shared}
+    valid = {key: e for key, (e, _) in learned.evaluations.items() if e.shared}
     kept: list[tuple[ProgramState, tuple[int, ...]]] = []
     results: dict[str, StoredEvaluation] = {}
     # Other sets give the indices, which demos name, another meaning.
@@ -260,8 +263,8 @@ def _refuse_spent(row: RunRow, before: CarriedOver, plan: Plan, start_calls: int
         )
 
 
-def _inheritance(storage: Storage, row: RunRow) -> CarriedOver:
-    before = CarriedOver.of(storage.journal(row.id).readings)
+def _inheritance(storage: Storage, row: RunRow, learned: Learned) -> CarriedOver:
+    before = CarriedOver.of(learned.readings)
     usage = {role: before.usage[role] for role in ROLES}
     for call in storage.lm_calls(row.id):
         usage[call.role] += Usage(
