@@ -25,6 +25,7 @@ LEAST = {
     "epochs": 1,
     "stop_after": 1,
     "candidates_per_step": 1,
+    "rewrites_per_request": 1,
     "failures": 0,
     "task_examples": 0,
     "batch_size": 1,
@@ -37,6 +38,7 @@ ABOVE_ZERO = ("max_cost", "max_seconds", "example_timeout")
 OPTIONAL = (
     "auto",
     "candidates_per_step",
+    "rewrites_per_request",
     "memory",
     "storage",
     "study",

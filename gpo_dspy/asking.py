@@ -1,9 +1,9 @@
-"""What one step asks: the same direction in all requests, failures dealt out among them."""
+"""What one step asks: several rewrites a request, failures dealt out among them."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,63 +11,81 @@ import dspy
 
 from gpo_dspy.data import Data
 from gpo_dspy.direction import View
+from gpo_dspy.edits import words as words_of
 from gpo_dspy.evaluation.runner import Evaluation
-from gpo_dspy.meta_prompt import RULES, MetaPrompt
+from gpo_dspy.meta_prompt import MetaPrompt, rules
 from gpo_dspy.program import describe_predictor
+from gpo_dspy.settings import Settings
 from gpo_dspy.showing import deal, failures_through, show_example, show_failure
 from gpo_dspy.state import RunState, ScoredPrompt, UpdateDirection
 from gpo_dspy.trajectory import Trajectory
 from gpo_dspy.wording import latest_texts
 
+REPLY_WORDS = 1_200
+"""Words that one reply of the prompt model is to have at most, so that no limit cuts it short."""
+
+TOKENS_PER_WORD = 3
+"""Tokens that a word may need, in languages that need many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A meta-prompt, and the examples (by index) whose failures it shows."""
+    """A meta-prompt for one or several rewrites.
+
+    Attributes:
+        meta_prompt: What the prompt model is shown.
+        failures_shown: The examples (by index) whose failures it shows, for each rewrite in the
+            order in which it is tried on them.
+    """
 
     meta_prompt: MetaPrompt
-    failures_shown: tuple[int, ...]
+    failures_shown: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """Makes the requests of a step; the fields are arguments of :class:`~gpo_dspy.GPO`."""
+    """Makes the requests of a step.
+
+    Attributes:
+        student: The program to optimise.
+        data: The examples and their roles.
+        settings: How to go about it.
+    """
 
     student: dspy.Module
     data: Data
-    failures: int
-    task_examples: int
-    batch_size: int
-    seed: int
-    rules: tuple[str, ...] = RULES
+    settings: Settings
 
     def requests(
         self,
         step: int,
-        candidates: int,
+        sizes: Sequence[int],
         current: Mapping[str, ScoredPrompt],
         directions: Mapping[str, UpdateDirection],
         words: int,
         results: Mapping[int, Evaluation],
         objective: str = "",
     ) -> dict[str, list[Request]]:
-        """Return one request per candidate and predictor to be rewritten.
+        """Return the requests for each predictor to be rewritten.
 
-        The requests of one candidate show the same failures, each as its predictor saw it.
+        Those for the same candidates show the same failures, each as its predictor saw it.
 
         Args:
             step: The step to come, from 1.
-            candidates: How many to ask for.
+            sizes: For how many candidates each request is.
             current: The present prompts of the predictors to be rewritten.
             directions: Their update directions.
             words: The word budget.
             results: What is known of the current program, by example index.
             objective: What the score is made of, if of several scores.
         """
-        rng = random.Random(f"{self.seed}/{step}/requests")
+        settings = self.settings
+        rng = random.Random(f"{settings.seed}/{step}/requests")
         failed = failures_through(results, current)
-        shares = deal(failed, hands=candidates, size=self.failures, random_state=rng)
+        hands = deal(failed, hands=len(sizes), size=settings.failures, random_state=rng)
+        orders = [self._orders(hand, size, rng) for hand, size in zip(hands, sizes, strict=True)]
         batch = self.batch(step)
-        examples = self._show_examples(rng.sample(batch, min(self.task_examples, len(batch))))
+        examples = self._show_examples(rng.sample(batch, min(settings.task_examples, len(batch))))
         return {
             predictor: [
                 Request(
@@ -76,20 +94,32 @@ class Asking:
                         retrieved=directions[predictor].prompts,
                         current=prompt,
                         examples=examples,
-                        failures=self._show_failures(share, results, predictor),
+                        failures=self._show_failures(hand, results, predictor),
                         words=words,
-                        variation=(number, candidates),
-                        rules=self.rules,
+                        rewrites=size,
+                        variation=(number, len(sizes)),
+                        rules=rules(settings.language, allow_examples=settings.allow_examples),
                         objective=objective,
                         summary=directions[predictor].text("summary"),
                         reflection=directions[predictor].text("reflection"),
                     ),
-                    tuple(share),
+                    tried_on,
                 )
-                for number, share in enumerate(shares, start=1)
+                for number, (hand, size, tried_on) in enumerate(
+                    zip(hands, sizes, orders, strict=True), start=1
+                )
             ]
             for predictor, prompt in current.items()
         }
+
+    def _orders(
+        self, hand: Sequence[int], rewrites: int, random_state: random.Random
+    ) -> tuple[tuple[int, ...], ...]:
+        """Return in which order each rewrite is tried on failures: each begins with others."""
+        if rewrites == 1:
+            return (tuple(hand),)
+        trials = deal(hand, hands=rewrites, size=self.settings.trial, random_state=random_state)
+        return tuple((*trial, *(i for i in hand if i not in trial)) for trial in trials)
 
     def views(
         self,
@@ -111,7 +141,7 @@ class Asking:
 
         def failures(predictor: str, count: int) -> tuple[str, ...]:
             failed = failures_through(results, [predictor])
-            rng = random.Random(f"{self.seed}/{state.step + 1}/{predictor}/direction")
+            rng = random.Random(f"{self.settings.seed}/{state.step + 1}/{predictor}/direction")
             drawn = rng.sample(failed, min(count, len(failed)))
             return self._show_failures(drawn, results, predictor)
 
@@ -139,8 +169,37 @@ class Asking:
 
     def batch(self, step: int) -> list[int]:
         """Return the batch of training examples of a step: a reshuffled pass per epoch."""
-        train = list(self.data.train)
-        per_epoch = -(-len(train) // self.batch_size)
+        train, size = list(self.data.train), self.settings.batch_size
+        per_epoch = -(-len(train) // size)
         epoch, number = divmod(step - 1, per_epoch)
-        random.Random(f"{self.seed}/{epoch}/epoch").shuffle(train)
-        return train[number * self.batch_size : (number + 1) * self.batch_size]
+        random.Random(f"{self.settings.seed}/{epoch}/epoch").shuffle(train)
+        return train[number * size : (number + 1) * size]
+
+
+def request_sizes(candidates: int, most: int) -> list[int]:
+    """Return for how many candidates each of the fewest requests is, evenly.
+
+    Args:
+        candidates: How many there are.
+        most: How many one request may be for.
+    """
+    requests = -(-candidates // most)
+    return [len(range(i, candidates, requests)) for i in range(requests)]
+
+
+def rewrites_per_request(
+    settings: Settings, prompts: Iterable[str], words: int, max_tokens: int | None
+) -> int:
+    """Return how many rewrites one request asks for: those that fit into a reply, if not given.
+
+    Args:
+        settings: Say how many, or leave it open.
+        prompts: The prompts to be rewritten, each in requests of its own.
+        words: The word budget.
+        max_tokens: Limit on a reply's tokens, if one is set.
+    """
+    if settings.rewrites_per_request is not None:
+        return settings.rewrites_per_request
+    longest = max(len(words_of(prompt)) for prompt in prompts) + words
+    room = REPLY_WORDS if max_tokens is None else min(REPLY_WORDS, max_tokens // TOKENS_PER_WORD)
+    return max(room // longest, 1)

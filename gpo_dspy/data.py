@@ -97,8 +97,8 @@ def assign_roles(
         seed: Decides who goes where.
 
     Raises:
-        ValueError: A set is empty, or holds what is not an example with inputs; or all of a set
-            is in ``testset`` too.
+        ValueError: A set is empty, or holds what is not an example with inputs; no input field is
+            in two of them; or all of a set is in ``testset`` too.
     """
     _check("trainset", trainset)
     shuffle = random.Random(f"{seed}/roles")
@@ -118,6 +118,8 @@ def assign_roles(
     _check("valset", valset)
     if testset is not None:
         _check("testset", testset)
+    for name, others in (("valset", valset), ("testset", testset or ())):
+        _check_fields(name, others, trainset)
     examples = (*trainset, *valset, *(testset or ()))
     train = range(len(trainset))
     validation = range(len(trainset), len(trainset) + len(valset))
@@ -178,3 +180,19 @@ def _check(name: str, examples: Sequence[dspy.Example]) -> None:
                 f"{name}[{position}] does not say which of its fields are inputs; call "
                 ".with_inputs('question', ...) on it."
             )
+
+
+def _check_fields(
+    name: str, examples: Sequence[dspy.Example], trainset: Sequence[dspy.Example]
+) -> None:
+    """Refuse a set that is for another program: some examples may lack a field, not all of them."""
+    found, usual = (
+        {field for example in each for field in example.inputs().keys()}  # noqa: SIM118 - no dict
+        for each in (examples, trainset)
+    )
+    if found and usual and not found & usual:
+        raise ValueError(
+            f"{name} has the input fields {', '.join(sorted(found))}, and trainset has "
+            f"{', '.join(sorted(usual))}: give both sets the fields that the program takes, and "
+            "name them in .with_inputs(...)."
+        )

@@ -76,6 +76,10 @@ class EditPrompt(GeneratePrompt):
     """
 
 
+SEVERAL = (
+    "Write {rewrites} such prompts, each complete in itself, and each with an idea of its own of "
+    "what went wrong and of what to say about it."
+)
 FOLLOW_SUMMARY = (
     "A summary of the prompts tried so far stands for them: build on what it says helped, and "
     "leave what it says did not."
@@ -94,9 +98,10 @@ class MetaPrompt:
         examples: Task examples, as text.
         failures: Failures with the current prompt, as text.
         words: The word budget.
-        variation: (number, of how many): makes the requests of one step differ, so that each
+        rewrites: How many new prompts to write.
+        variation: (number, of how many): makes requests for one prompt each differ, so that each
             gets an answer of its own from any model at any temperature, cached or not.
-        too_long: (rewrite, words it changed) if an earlier answer went over the budget.
+        too_long: (rewrite, words it changed) pairs, of earlier answers that went over the budget.
         rules: What the new prompt must keep to.
         objective: What the score is made of, if of several scores.
         summary: The update direction in words: a summary of the trajectory.
@@ -109,16 +114,25 @@ class MetaPrompt:
     examples: tuple[str, ...]
     failures: tuple[str, ...]
     words: int
-    variation: tuple[int, int]
-    too_long: tuple[str, int] | None = None
+    rewrites: int = 1
+    variation: tuple[int, int] = (1, 1)
+    too_long: tuple[tuple[str, int], ...] = ()
     rules: tuple[str, ...] = RULES
     objective: str = ""
     summary: str = ""
     reflection: str = ""
 
-    def sent_back(self, text: str, words_changed: int) -> MetaPrompt:
-        """Return the same request with an answer that changed too many words held against it."""
-        return replace(self, too_long=(text, words_changed))
+    def alone(self, number: int, total: int) -> MetaPrompt:
+        """Return the same request for one prompt, the ``number``-th of a ``total``."""
+        return replace(self, rewrites=1, variation=(number, total))
+
+    def sent_back(self, too_long: Sequence[tuple[str, int]]) -> MetaPrompt:
+        """Return the same request with the answers that changed too many words held against it.
+
+        Args:
+            too_long: The answers, and how many words each changed.
+        """
+        return replace(self, rewrites=len(too_long), too_long=tuple(too_long))
 
     def instructing(self, style: type[dspy.Signature]) -> type[dspy.Signature]:
         """Return the signature, with what to do with an update direction in words if there is one.
@@ -127,8 +141,14 @@ class MetaPrompt:
             style: :class:`GeneratePrompt` or :class:`EditPrompt`.
         """
         advice = [FOLLOW_SUMMARY] * bool(self.summary) + [FOLLOW_REFLECTION] * bool(self.reflection)
+        if self.rewrites > 1:
+            advice.append(SEVERAL.format(rewrites=self.rewrites))
         if advice:
             style = style.with_instructions(" ".join([style.instructions, *advice]))
+        for number in range(2, self.rewrites + 1):
+            # With a default: where one is missing, the others can be read all the same.
+            field = dspy.OutputField(desc="another new prompt, complete", default="")
+            style = style.append(f"improved_prompt_{number}", field, str)
         return style
 
     def fields(self) -> dict[str, str]:
@@ -146,16 +166,14 @@ class MetaPrompt:
             "reflection": self.reflection,
             "word_budget": f"Change at most {self.words} words of the current prompt.",
             "rules": "\n".join(f"- {rule}" for rule in self.rules),
-            "too_long": "",
             "variation": "",
         }
-        if self.too_long is not None:
-            text, changed = self.too_long
-            fields["too_long"] = (
-                f"This answer changed {changed} words, {changed - self.words} too many. Say the "
-                f"most useful part of it in at most {self.words} changed words:\n"
-                f"<prompt>\n{text}\n</prompt>"
-            )
+        fields["too_long"] = "\n\n".join(
+            f"This answer changed {changed} words, {changed - self.words} too many. Say the "
+            f"most useful part of it in at most {self.words} changed words:\n"
+            f"<prompt>\n{text}\n</prompt>"
+            for text, changed in self.too_long
+        )
         if total > 1:
             fields["variation"] = (
                 f"This is variation {number} of {total}: take an approach of your own, other "

@@ -64,6 +64,9 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         candidates_per_step: Rewrites a step. More keep more threads busy and take fewer rounds, and
             learn less from each metric call. Default: one for every 125 metric calls, 4 to 8; 4
             under other limits, which may end the run sooner.
+        rewrites_per_request: Rewrites that one request asks the prompt model for; several share
+            what a request shows, and so cost less. Default: all of a step, as far as replies do
+            not get too long. A prompt model that does not write several is asked for one each.
         direction: Which 4 earlier prompts are shown: "relevance", "recency", "importance",
             "relevance_and_score", "none", or a ``Direction`` such as ``Relevance(k=5)``. Or what
             the prompt model writes instead, asked once more a step: "summary" of the trajectory,
@@ -75,8 +78,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         rewrite: "generate" writes a prompt anew, "edit" revises the current one.
         on_excess: A rewrite over the word budget is sent back once; still over, it is clipped
             ("clip") or dropped ("drop"). "accept" takes every length, as the paper does.
-        failures: Failures of the current prompt shown with each request, of which the first three
-            are tried again with the rewrite; 0 shows none, and rewrites begin on shared examples.
+        failures: Failures of the current prompt shown with each request, of which three are tried
+            again with each rewrite; 0 shows none, and rewrites begin on shared examples.
         language: Language of the rewrites, by English name ("German") or ISO 639-1 code ("de");
             default: that of each predictor's own instruction. A rewrite that is clearly in another
             one is refused.
@@ -150,11 +153,12 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         epochs: int | None = None,
         stop_after: int | None = None,
         candidates_per_step: int | None = None,
+        rewrites_per_request: int | None = None,
         direction: str | Direction = "relevance",
         schedule: str | Schedule | Callable[[int, int, Sequence[float]], int] = "cosine",
         rewrite: Style = "generate",
         on_excess: OnExcess = "clip",
-        failures: int = 6,
+        failures: int = 12,
         language: str | None = None,
         allow_examples: bool = False,
         task_examples: int = 2,
@@ -210,6 +214,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             evaluation=evaluation,
             acceptance=acceptance,
             candidates_per_step=candidates_per_step,
+            rewrites_per_request=rewrites_per_request,
             stop_after=stop_after,
             failures=failures,
             task_examples=task_examples,
@@ -244,6 +249,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             "epochs": 3,
             "batch_size": 8,
             "candidates_per_step": 8,
+            "rewrites_per_request": 1,
             "direction": Relevance(k=3),
             "schedule": Cosine(50, 10),
             "rewrite": "generate",

@@ -48,7 +48,11 @@ class Plan:
         limits: What else ends the run, as text.
         first_round: Metric calls of a candidate's first round.
         last_round: Metric calls that one candidate then takes to the end of the step.
-        direction_requests: Requests a step that put the update direction into words.
+        direction_requests: Requests a step that put the update direction into words, for each
+            predictor that it rewrites.
+        rewrite_requests: Requests a step for its rewrites, likewise, as far as none is over the
+            word budget.
+        rewritten: Predictors that a step rewrites at most.
     """
 
     max_metric_calls: int
@@ -63,11 +67,18 @@ class Plan:
     first_round: int = 0
     last_round: int = 0
     direction_requests: int = 0
+    rewrite_requests: int = 0
+    rewritten: int = 1
 
     @property
     def reserve(self) -> int:
         """Metric calls kept for the final claim: the student's own and the best program."""
         return 2 * self.holdout
+
+    @property
+    def requests(self) -> int:
+        """Requests a step to the prompt model."""
+        return self.rewritten * (self.rewrite_requests + self.direction_requests)
 
     @property
     def least_step(self) -> int:
@@ -89,11 +100,11 @@ class Plan:
         cost = "" if self.expected_cost is None else f"; roughly ${self.expected_cost:.2g}"
         steps = _counted(self.steps, "step")
         width = self.width(self.max_metric_calls - self.reserve - self.last_round)
-        more = self.direction_requests
-        asked = f" and {_counted(more, 'request')} for the direction" if more else ""
+        up_to = "up to " if self.rewritten > 1 else ""
+        asked = f" and {up_to}{_counted(self.requests, 'request')} to the prompt model"
         return (
             f"up to {self.max_metric_calls:,} metric calls; about {steps} of "
-            f"{_counted(width, 'candidate')}{asked}; "
+            f"{_counted(width, 'candidate')}{asked if self.requests else ''}; "
             f"{self.train} training and {self.validation} validation "
             f"examples searched, {self.holdout} kept for the final claim ({self.reserve} calls)"
             f"{cost}{f'; ends at {self.limits}, if that comes first' if self.limits else ''}"

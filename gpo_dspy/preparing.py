@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import dspy
 
+from gpo_dspy.asking import request_sizes, rewrites_per_request
 from gpo_dspy.budget import Limits
 from gpo_dspy.data import Data, Split, assign_roles
+from gpo_dspy.direction import kinds_of
 from gpo_dspy.plan import (
     FEWEST_CANDIDATES,
     HOLDOUT_BUDGET,
@@ -21,7 +24,10 @@ from gpo_dspy.plan import (
 )
 from gpo_dspy.program import optimizable_predictors, state_of
 from gpo_dspy.program_state import ProgramState
+from gpo_dspy.prompt_model import max_tokens_of
 from gpo_dspy.secrets import Secrets, lms_within
+from gpo_dspy.selector import most_rewritten
+from gpo_dspy.settings import Settings
 
 if TYPE_CHECKING:
     from gpo_dspy.optimizer import GPO
@@ -116,6 +122,21 @@ def data_and_plan(
         claim=optimizer.holdout and testset is None,
     )
     return data, plan
+
+
+def with_requests(
+    plan: Plan, settings: Settings, start: ProgramState, prompt_model: dspy.LM
+) -> Plan:
+    """Return the plan with the requests to the prompt model that a step takes."""
+    prompts = [text for _, text in start.instructions]
+    words = settings.schedule(1, plan.steps, ())
+    together = rewrites_per_request(settings, prompts, words, max_tokens_of(prompt_model))
+    return replace(
+        plan,
+        rewrite_requests=len(request_sizes(plan.candidates, together)),
+        direction_requests=len(kinds_of(settings.direction)),
+        rewritten=most_rewritten(settings.selector, len(prompts)),
+    )
 
 
 def _candidates(

@@ -20,9 +20,12 @@ CHARACTERS_PER_TOKEN = 4.0
 OUTPUT_TOKENS = 100
 """Tokens a predictor is taken to write; who reasons at length writes more."""
 
-REQUEST_TOKENS = (1_500, 150)
-"""Tokens of a request for a rewrite and of its answer; requests of our sandbox runs took 1,300 to
-1,700, with short examples. One for a direction in words is taken to be as long."""
+REQUEST_TOKENS = 1_700
+"""Tokens that a request to the prompt model is taken to have; those of our sandbox runs, with short
+examples, had 1,600 to 1,900."""
+
+REWRITE_TOKENS = 80
+"""Tokens that a rewrite is taken to have; longer prompts have more."""
 
 
 def expected_cost(
@@ -51,9 +54,10 @@ def expected_cost(
     price = price_of(prompt_model)
     if price is None:
         return None
-    rewrite = sum(tokens * each for tokens, each in zip(REQUEST_TOKENS, price, strict=True))
-    requests = plan.steps * (plan.candidates + plan.direction_requests)
-    return plan.max_metric_calls * per_call + requests * rewrite
+    read = plan.requests * REQUEST_TOKENS
+    written = plan.rewritten * (plan.candidates + plan.direction_requests) * REWRITE_TOKENS
+    per_step = read * price[0] + written * price[1]
+    return plan.max_metric_calls * per_call + plan.steps * per_step
 
 
 def price_of(lm: Any) -> tuple[float, float] | None:

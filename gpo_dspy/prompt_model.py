@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError
@@ -24,7 +25,7 @@ class Question:
 
     Attributes:
         kind: What is asked for, such as "generate"; part of what the journal knows it by.
-        signature: How it is asked for: one output field.
+        signature: How it is asked for. What its output fields hold is the answer.
         fields: The input fields; empty ones are not shown.
         words: Words that the answer was asked to keep to, if it was.
     """
@@ -35,9 +36,9 @@ class Question:
     words: int | None = None
 
     @property
-    def wanted(self) -> str:
-        """Name of the output field."""
-        return str(next(iter(self.signature.output_fields)))
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the output fields."""
+        return tuple(self.signature.output_fields)
 
     @property
     def shown_signature(self) -> type[dspy.Signature]:
@@ -77,13 +78,24 @@ class PromptModel:
         Raises:
             BackendUnavailable: The backend refused, or stayed away.
         """
+        answers = self.ask_for_several(question)
+        return answers if isinstance(answers, Fate) else answers[0]
+
+    def ask_for_several(self, question: Question) -> tuple[str, ...] | Fate:
+        """Return what the output fields hold, empty where one is missing; or why there is none.
+
+        Raises:
+            BackendUnavailable: The backend refused, or stayed away.
+        """
         given = {name: text for name, text in question.fields.items() if text}
         fields = {name: _sendable(self.hide(text)) for name, text in given.items()}
         question = replace(question, fields=fields)
-        known_by = json.dumps([self.lm.model, question.kind, fields])
-        return self.journal.answer(known_by, lambda: self._answer(question), self.ledger)
+        known_by = json.dumps([self.lm.model, question.kind, fields, question.outputs])
+        kept = self.journal.answer(known_by, lambda: self._answer(question), self.ledger)
+        return kept if isinstance(kept, Fate) else tuple(json.loads(kept))
 
     def _answer(self, question: Question) -> str | Fate:
+        """Return the texts as JSON, as the journal keeps them."""
         self.gate()
         predict = dspy.Predict(question.shown_signature)
         try:
@@ -94,9 +106,16 @@ class PromptModel:
             return Fate.UNPARSABLE
         except LMInvalidRequestError as error:
             said = self.patience.hide(str(error).splitlines()[0])
-            logger.warning("No %s: %s", question.wanted.replace("_", " "), said)
+            logger.warning("No %s: %s", question.outputs[0].replace("_", " "), said)
             return Fate.UNANSWERED
-        return unwrap(str(answer[question.wanted] or ""))
+        texts = [unwrap(str(answer[name] or "")) for name in question.outputs]
+        return json.dumps(texts, ensure_ascii=False)
+
+
+def max_tokens_of(lm: Any) -> int | None:
+    """Return the limit on the tokens of a reply that an LM was given, if any."""
+    given = getattr(lm, "kwargs", None) or {}
+    return given.get("max_tokens") or given.get("max_completion_tokens")
 
 
 def _sendable(text: str) -> str:

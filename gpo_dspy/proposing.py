@@ -5,20 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import chain, pairwise, zip_longest
 
 import dspy
 
-from gpo_dspy.asking import Asking
+from gpo_dspy.asking import Asking, request_sizes, rewrites_per_request
 from gpo_dspy.data import Data
 from gpo_dspy.evaluation.pool import Pool
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.strata import stratified_difference
 from gpo_dspy.evaluation.verify import verify_rewrites
 from gpo_dspy.guards import make_guards
-from gpo_dspy.meta_prompt import percent, rules
+from gpo_dspy.meta_prompt import percent
 from gpo_dspy.plan import Plan
 from gpo_dspy.program_state import ProgramState
+from gpo_dspy.prompt_model import max_tokens_of
 from gpo_dspy.rewriter import Rewriter
 from gpo_dspy.settings import Settings
 from gpo_dspy.showing import failures_through
@@ -84,15 +85,7 @@ class Proposer:
             language=settings.language,
             allow_examples=settings.allow_examples,
         )
-        self.asking = Asking(
-            student,
-            data,
-            settings.failures,
-            settings.task_examples,
-            settings.batch_size,
-            settings.seed,
-            rules(settings.language, allow_examples=settings.allow_examples),
-        )
+        self.asking = Asking(student, data, settings)
 
     def retrieve(self, state: RunState, predictors: Sequence[str]) -> dict[str, UpdateDirection]:
         """Return the update direction: earlier prompts in ascending order of score."""
@@ -127,10 +120,11 @@ class Proposer:
         self, state: RunState, words: int, directions: Mapping[str, UpdateDirection]
     ) -> list[Candidate]:
         """Let the prompt model write the candidates, and mark those that were tried before."""
+        current = {name: self._current(state, name) for name in directions}
         requests = self.asking.requests(
             state.step + 1,
-            self._width(),
-            {name: self._current(state, name) for name in directions},
+            self._request_sizes(state, current.values(), words),
+            current,
             directions,
             words,
             self.pool.results(state.current),
@@ -139,16 +133,27 @@ class Proposer:
         asked = [(name, request) for name in directions for request in requests[name]]
         written = self.rewriter.write([(r.meta_prompt, self.guards[name]) for name, r in asked])
         if not any(_asked_for(record) for record in state.records):
-            verify_rewrites(written, self.rewriter.prompt_model.lm.model)
+            verify_rewrites(list(chain.from_iterable(written)), self.rewriter.prompt_model.lm.model)
         by_predictor: dict[str, list[Rewrite]] = {}
-        for rewrite, (name, request) in zip(written, asked, strict=True):
-            by_predictor.setdefault(name, []).append(
-                replace(rewrite, predictor=name, failures_shown=request.failures_shown)
+        for rewrites, (name, request) in zip(written, asked, strict=True):
+            by_predictor.setdefault(name, []).extend(
+                replace(rewrite, predictor=name, failures_shown=shown)
+                for rewrite, shown in zip(rewrites, request.failures_shown, strict=True)
             )
         candidates = [Candidate(rewrites) for rewrites in zip(*by_predictor.values(), strict=True)]
         return self._mark_repeats(state, candidates)
 
     # --- helpers ------------------------------------------------------------------------------
+
+    def _request_sizes(
+        self, state: RunState, current: Iterable[ScoredPrompt], words: int
+    ) -> list[int]:
+        """Return for how many candidates each request of a step is."""
+        limit = max_tokens_of(self.rewriter.prompt_model.lm)
+        most = rewrites_per_request(self.settings, [p.text for p in current], words, limit)
+        if _writes_one_only(state.records):
+            most = 1
+        return request_sizes(self._width(), most)
 
     def _width(self) -> int:
         """Return how many candidates the money allows for."""
@@ -237,6 +242,15 @@ class Proposer:
         known, current = self.board.results(program), self.pool.results(state.current)
         shared = [index for index in current if index in known]
         return stratified_difference(known, current, shared) > 0
+
+
+def _writes_one_only(records: Sequence[StepRecord]) -> bool:
+    """Tell whether two steps in a row had to ask again for most of what replies were to hold."""
+    steps = [
+        [r for c in record.candidates for r in c.rewrites if not r.origin] for record in records
+    ]
+    in_vain = [2 * sum(r.asked_alone for r in step) > len(step) for step in steps if step]
+    return any(first and second for first, second in pairwise(in_vain))
 
 
 def _asked_for(record: StepRecord) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from gpo_dspy.edits import clip, words_changed
@@ -37,39 +37,53 @@ class Rewriter:
     style: Style = "generate"
     on_excess: OnExcess = "clip"
 
-    def write(self, requests: Sequence[tuple[MetaPrompt, Guard]]) -> list[Rewrite]:
-        """Answer each request with one rewrite, in order.
+    def write(self, requests: Sequence[tuple[MetaPrompt, Guard]]) -> list[list[Rewrite]]:
+        """Answer each request with as many rewrites as it asks for, in order.
+
+        What a reply to a request for several lacks, because a text is missing, empty, or there
+        twice, is asked for once more, each by itself.
 
         Args:
-            requests: What to show the prompt model, once per rewrite, and what that must pass.
+            requests: What to show the prompt model, and what its rewrites must pass.
 
         Raises:
             BackendUnavailable: The prompt model's backend refused, or stayed away.
         """
         threads = self.prompt_model.num_threads
-        return ordered_map(lambda request: self._write(*request), requests, num_threads=threads)
+        each = max(threads // max(len(requests), 1), 1)
+        return ordered_map(
+            lambda request: self._write(*request, num_threads=each), requests, num_threads=threads
+        )
 
-    def _write(self, request: MetaPrompt, guard: Guard) -> Rewrite:
-        first = self._ask(request)
-        rewrite = self._measured(request, first, guard)
-        if rewrite.fate is not Fate.DROPPED:
-            return rewrite
-        # Over budget: once more, with the count.
-        second = self._ask(request.sent_back(rewrite.text, rewrite.words_proposed))
-        again = self._measured(request, second, guard)
-        if again.fate is Fate.KEPT:
-            return Rewrite(
-                again.text,
-                Fate.SHORTENED,
-                request.words,
-                rewrite.words_proposed,
-                again.words_changed,
-            )
-        return self._clipped(request, rewrite, guard) if self.on_excess == "clip" else rewrite
+    def _write(self, request: MetaPrompt, guard: Guard, *, num_threads: int) -> list[Rewrite]:
+        rewrites = [self._measured(request, text, guard) for text in self._ask(request)]
+        lacking = _lacking(rewrites) if request.rewrites > 1 else []
+        alone = [request.alone(place + 1, request.rewrites) for place in lacking]
+        given = ordered_map(self._ask, alone, num_threads=num_threads)
+        for place, (text,) in zip(lacking, given, strict=True):
+            rewrites[place] = replace(self._measured(request, text, guard), asked_alone=True)
+        over = [i for i, rewrite in enumerate(rewrites) if rewrite.fate is Fate.DROPPED]
+        if over:  # once more, with the counts
+            again = request.sent_back([(rewrites[i].text, rewrites[i].words_changed) for i in over])
+            for i, text in zip(over, self._ask(again), strict=True):
+                rewrites[i] = self._second_try(request, rewrites[i], text, guard)
+        return rewrites
 
-    def _ask(self, request: MetaPrompt) -> str | Fate:
+    def _ask(self, request: MetaPrompt) -> Sequence[str | Fate]:
+        """Return as many answers as are asked for, or as often why there is none."""
         signature = request.instructing(STYLES[self.style])
-        return self.prompt_model.ask(Question(self.style, signature, request.fields()))
+        question = Question(self.style, signature, request.fields())
+        answers = self.prompt_model.ask_for_several(question)
+        return [answers] * request.rewrites if isinstance(answers, Fate) else answers
+
+    def _second_try(
+        self, request: MetaPrompt, first: Rewrite, text: str | Fate, guard: Guard
+    ) -> Rewrite:
+        second = self._measured(request, text, guard)
+        if second.fate is Fate.KEPT:
+            changed = second.words_changed
+            return replace(first, text=second.text, fate=Fate.SHORTENED, words_changed=changed)
+        return self._clipped(request, first, guard) if self.on_excess == "clip" else first
 
     def _measured(self, request: MetaPrompt, text: str | Fate, guard: Guard) -> Rewrite:
         """Decide the fate of an answer; one over the budget is for now dropped."""
@@ -96,4 +110,18 @@ class Rewriter:
             return rewrite
         clipped = self._measured(request, text, guard)
         fate = Fate.CLIPPED if clipped.fate is Fate.KEPT else clipped.fate
-        return Rewrite(text, fate, request.words, rewrite.words_proposed, clipped.words_changed)
+        return replace(rewrite, text=text, fate=fate, words_changed=clipped.words_changed)
+
+
+def _lacking(rewrites: Sequence[Rewrite]) -> list[int]:
+    """Return the places of what a common reply has not: missing, empty, or there before.
+
+    A request that was refused would be so again.
+    """
+    empty = (Fate.EMPTY, Fate.UNPARSABLE)
+    texts = [None if r.fate is Fate.UNANSWERED else r.text for r in rewrites]
+    return [
+        i
+        for i, text in enumerate(texts)
+        if rewrites[i].fate in empty or (text is not None and text in texts[:i])
+    ]

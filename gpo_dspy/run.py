@@ -14,7 +14,6 @@ import dspy
 from gpo_dspy.budget import BudgetSpent, Meter
 from gpo_dspy.callbacks import Callbacks
 from gpo_dspy.data import Data, Split
-from gpo_dspy.direction import kinds_of
 from gpo_dspy.errors import BackendUnavailable, MetricError, PriceUnknown, ProgramError
 from gpo_dspy.evaluation.runner import Runner
 from gpo_dspy.evaluation.scoreboard import Scoreboard
@@ -25,7 +24,13 @@ from gpo_dspy.ledger import Ledger, Usage
 from gpo_dspy.loop import optimize
 from gpo_dspy.meta_prompt import shorten
 from gpo_dspy.plan import Plan
-from gpo_dspy.preparing import data_and_plan, prompt_model_for, secrets_of, start_state
+from gpo_dspy.preparing import (
+    data_and_plan,
+    prompt_model_for,
+    secrets_of,
+    start_state,
+    with_requests,
+)
 from gpo_dspy.prices import expected_cost
 from gpo_dspy.program import with_state
 from gpo_dspy.program_state import ProgramState
@@ -63,8 +68,7 @@ class Run:
 
         def lay_out(split: Split | None) -> tuple[Data, Plan]:
             data, plan = data_and_plan(optimizer, self._start, trainset, valset, testset, split)
-            in_words = kinds_of(optimizer.settings.direction)
-            plan = replace(plan, direction_requests=len(in_words))
+            plan = with_requests(plan, optimizer.settings, self._start, prompt_model)
             cost = expected_cost(student, data.examples, prompt_model, plan)
             if cost is not None and optimizer.limits.max_cost is not None:
                 cost = min(cost, optimizer.limits.max_cost)

@@ -86,6 +86,18 @@ class Effect:
         return tuple(name for name in failing if name in best and expected[name] >= least)
 
 
+def most_rewritten(selector: Selector, predictors: int) -> int:
+    """Return how many of so many predictors a step rewrites at most.
+
+    Args:
+        selector: Chooses them; of one that is the user's own nothing is known.
+        predictors: All that there are.
+    """
+    if isinstance(selector, RoundRobin):
+        return 1
+    return min(predictors, MOST_TOGETHER) if isinstance(selector, Effect) else predictors
+
+
 def record_of(state: RunState, predictor: str) -> tuple[int, int]:
     """Return how many candidates with a new instruction for a predictor beat their parent.
 

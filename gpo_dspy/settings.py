@@ -27,6 +27,7 @@ class Settings:
     evaluation: EvaluationMode
     acceptance: Acceptance
     candidates_per_step: int | None
+    rewrites_per_request: int | None
     failures: int
     task_examples: int
     batch_size: int

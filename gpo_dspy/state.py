@@ -78,6 +78,8 @@ class Rewrite:
             recalled prompt is tried first.
         origin: Where it was found, if it comes from the memory of earlier runs.
         predictor: Whose instruction it is.
+        asked_alone: Whether it was asked for by itself because a reply that was to hold it with
+            others did not.
     """
 
     text: str
@@ -88,6 +90,7 @@ class Rewrite:
     failures_shown: tuple[int, ...] = ()
     origin: str = ""
     predictor: str = ""
+    asked_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

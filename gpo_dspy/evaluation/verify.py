@@ -52,6 +52,6 @@ def verify_rewrites(rewrites: Sequence[Rewrite], model: str) -> None:
     """
     if all(rewrite.fate is Fate.UNANSWERED for rewrite in rewrites):
         raise BackendUnavailable(
-            f"prompt_model: {model} refused all of the first {len(rewrites)} requests; its reason "
-            "is in the log. Check the model's name and the settings of its dspy.LM."
+            f"prompt_model: {model} refused every request of the first step; its reason is "
+            "in the log. Check the model's name and the settings of its dspy.LM."
         )

@@ -6,7 +6,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -40,6 +40,18 @@ class Prompted:
             r"\[\[ ## (\w+) ## \]\]\n(.*?)(?=\n\n\[\[ ## |\n\nRespond with|\Z)", self.user, re.S
         )
         return {name: text.strip() for name, text in found}
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the output fields."""
+        declared = self.system.split("Your output fields are:")[-1].split("All interactions")[0]
+        return re.findall(r"^\d+\. `(\w+)`", declared, re.M)
+
+    def for_variation(self, number: int, total: int) -> Prompted:
+        """Return the same as if one of several variations had been asked for."""
+        variation = f"[[ ## variation ## ]]\nThis is variation {number} of {total}: your own.\n\n"
+        before, respond, after = self.user.rpartition("Respond with")
+        return replace(self, user=f"{before}{variation}{respond}{after}")
 
     @property
     def instruction(self) -> str:
@@ -95,6 +107,29 @@ def scripted_lm(reply: Reply, *, cache: bool = False) -> dspy.LM:
     return dspy.LM(
         f"scripted/{next(_names)}", engine=ScriptedEngine(reply), cache=cache, num_retries=0
     )
+
+
+def several(reply: Reply) -> Reply:
+    """Let a rewriter that writes one prompt write as many as it is asked for."""
+
+    def each(prompted: Prompted) -> str | Mapping[str, str]:
+        names = prompted.outputs
+        if "improved_prompt_2" not in names:
+            return reply(prompted)
+        asked = [prompted.for_variation(i, len(names)) for i in range(1, len(names) + 1)]
+        written = [reply(variation) for variation in asked]
+        return {
+            name: text["improved_prompt"]
+            for name, text in zip(names, written, strict=True)
+            if isinstance(text, Mapping)
+        }
+
+    return each
+
+
+def rewriter_lm(reply: Reply) -> dspy.LM:
+    """Return a prompt model that writes each prompt by a function."""
+    return scripted_lm(several(reply))
 
 
 # --- a toy task: each example needs one word in the instruction --------------------------------
@@ -198,7 +233,7 @@ class CountingMetric:
 def toy_gpo(metric: Callable[..., Any] = toy_metric, **arguments: Any) -> GPO:
     """Return a quiet, small, waitless optimizer for the toy task."""
     defaults: dict[str, Any] = {
-        "prompt_model": scripted_lm(toy_rewriter),
+        "prompt_model": rewriter_lm(toy_rewriter),
         "embedder": "hashed-ngrams",
         "num_threads": 1,
         "verbose": False,

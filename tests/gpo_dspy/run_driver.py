@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import dspy
-from fakes import scripted_lm, toy_examples, toy_gpo, toy_metric, toy_rewriter, toy_solver
+from fakes import (
+    rewriter_lm,
+    scripted_lm,
+    toy_examples,
+    toy_gpo,
+    toy_metric,
+    toy_rewriter,
+    toy_solver,
+)
 
 from gpo_dspy import GPOResult
 from gpo_dspy.errors import StorageError
@@ -181,7 +189,7 @@ def crowd(folder: Path, size: int) -> dict[str, Any]:
 
 
 THREADS = int(sys.argv[4]) if len(sys.argv) > 4 else 4
-SOLVER, REWRITER = scripted_lm(toy_solver), scripted_lm(toy_rewriter)
+SOLVER, REWRITER = scripted_lm(toy_solver), rewriter_lm(toy_rewriter)
 
 if __name__ == "__main__":
     work = {"kill": kill, "crowd": crowd}[sys.argv[1]]

@@ -162,3 +162,13 @@ def test_unusable_sets_are_named(sets: dict[str, Any], said: str) -> None:
     arguments = {"trainset": toy_examples(4), "valset": toy_examples(4), "testset": None} | sets
     with pytest.raises(ValueError, match=said):
         assign_roles(*arguments.values(), holdout=1, seed=0)
+
+
+@pytest.mark.parametrize("name", ["valset", "testset"])
+def test_a_set_for_another_program_is_refused(name: str) -> None:
+    others = [dspy.Example(query=f"{i}", answer="a").with_inputs("query") for i in range(4)]
+    sets: dict[str, Any] = {"valset": toy_examples(4), "testset": None} | {name: others}
+    with pytest.raises(ValueError, match=f"{name} has the input fields query, and trainset has q"):
+        assign_roles(toy_examples(4), sets["valset"], sets["testset"], holdout=0, seed=0)
+    some = [dspy.Example(question="q", hint="h", answer="a").with_inputs("question", "hint")]
+    assert assign_roles(toy_examples(4), [*some, *others], None, holdout=0, seed=0).validation

@@ -13,7 +13,16 @@ from typing import Any
 import dspy
 import pydantic
 import pytest
-from fakes import Prompted, scripted_lm, toy_examples, toy_gpo, toy_metric, toy_rewriter, toy_solver
+from fakes import (
+    Prompted,
+    rewriter_lm,
+    scripted_lm,
+    toy_examples,
+    toy_gpo,
+    toy_metric,
+    toy_rewriter,
+    toy_solver,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -361,7 +370,7 @@ def test_the_same_seed_draws_the_same_demos(threads: int) -> None:
 
 def test_rewrites_go_on_under_the_best_demos_and_demos_are_drawn_again() -> None:
     result = _compile(
-        dspy.Predict(QA), prompt_model=scripted_lm(toy_rewriter), max_metric_calls=600,
+        dspy.Predict(QA), prompt_model=rewriter_lm(toy_rewriter), max_metric_calls=600,
         max_labeled_demos=1, trainset=toy_examples(40), valset=toy_examples(60, start=100),
     ).detailed_results  # fmt: skip
     kinds = [bool(record.predictors) for record in result.records]
@@ -386,7 +395,7 @@ def test_a_run_with_demos_is_carried_on_where_it_was_stopped(tmp_path: Path, cal
     arguments: dict[str, Any] = {
         "metric": stopping,
         "lm": scripted_lm(_learner),
-        "prompt_model": scripted_lm(toy_rewriter),
+        "prompt_model": rewriter_lm(toy_rewriter),
         "max_bootstrapped_demos": 2,
         "storage": f"sqlite:///{tmp_path}/runs.db",
     }

@@ -20,6 +20,7 @@ import pytest
 from fakes import (
     CountingMetric,
     Prompted,
+    rewriter_lm,
     scripted_lm,
     toy_examples,
     toy_gpo,
@@ -114,7 +115,7 @@ def test_ctrl_c_ends_a_run_within_a_second(pool: str, timeout: str) -> None:
         import os, signal, time
         from concurrent.futures import ThreadPoolExecutor
         import dspy
-        from fakes import scripted_lm, toy_examples, toy_gpo
+        from fakes import rewriter_lm, scripted_lm, toy_examples, toy_gpo
 
         signal.signal(signal.SIGINT, signal.default_int_handler)  # however this was started
         asked = 0
@@ -190,7 +191,7 @@ def test_the_prompt_model_is_told_of_the_time(hang: threading.Event) -> None:
             hang.wait(60)
         return toy_solver(prompted)
 
-    prompt_model = scripted_lm(toy_rewriter)
+    prompt_model = rewriter_lm(toy_rewriter)
     _compile(
         scripted_lm(reply),
         prompt_model=prompt_model,

@@ -7,7 +7,7 @@ from typing import Any
 
 import dspy
 import pytest
-from fakes import Prompted, scripted_lm, toy_examples, toy_gpo, toy_solver
+from fakes import Prompted, rewriter_lm, scripted_lm, toy_examples, toy_gpo, toy_solver
 from instructions import PLAIN
 
 from gpo_dspy.guards.guard import (
@@ -267,7 +267,7 @@ def test_refusals_are_counted_and_what_was_refused_is_not_tried() -> None:
 
     student = dspy.Predict(dspy.Signature("question -> answer", "Say right and the item's number."))
     student.set_lm(scripted_lm(toy_solver))
-    optimizer = toy_gpo(prompt_model=scripted_lm(rewriter), max_metric_calls=70, on_excess="accept")
+    optimizer = toy_gpo(prompt_model=rewriter_lm(rewriter), max_metric_calls=70, on_excess="accept")
     result = optimizer.compile(student, trainset=train).detailed_results
     first = [candidate.rewrite.fate for candidate in result.records[0].candidates]
     assert first == [Fate.OTHER_LANGUAGE, Fate.ANSWER_GIVEN, Fate.MARKER, Fate.KEPT]

@@ -12,6 +12,7 @@ from gpo_dspy.meta_prompt import (
     FOLLOW_REFLECTION,
     FOLLOW_SUMMARY,
     LONGEST_VALUE,
+    SEVERAL,
     EditPrompt,
     GeneratePrompt,
     MetaPrompt,
@@ -70,10 +71,22 @@ def test_what_is_empty_is_not_shown(change: dict[str, object], missing: str) -> 
 
 
 def test_an_answer_sent_back_comes_with_its_count() -> None:
-    fields = REQUEST.sent_back("Much too long.", 20).fields()
+    fields = REQUEST.sent_back([("Much too long.", 20)]).fields()
     assert "changed 20 words, 3 too many" in fields["too_long"]
     assert "Much too long." in fields["too_long"]
     assert "too_long" not in REQUEST.fields()
+
+
+def test_several_are_asked_for_in_fields_of_their_own() -> None:
+    signature = replace(REQUEST, rewrites=3).instructing(EditPrompt)
+    assert list(signature.output_fields) == [
+        "improved_prompt", "improved_prompt_2", "improved_prompt_3"
+    ]  # fmt: skip
+    assert signature.instructions.endswith(SEVERAL.format(rewrites=3))
+    assert REQUEST.instructing(EditPrompt) is EditPrompt
+    alone = replace(REQUEST, rewrites=3).alone(3, 3)
+    assert alone.instructing(EditPrompt) is EditPrompt
+    assert "variation 3 of 3" in alone.fields()["variation"]
 
 
 def test_requests_of_one_step_differ() -> None:

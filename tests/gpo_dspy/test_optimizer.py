@@ -24,6 +24,7 @@ from fakes import (
     NEEDS,
     CountingMetric,
     Prompted,
+    rewriter_lm,
     scripted_lm,
     toy_examples,
     toy_gpo,
@@ -180,7 +181,7 @@ def test_an_agents_rewrite_without_its_tools_is_refused() -> None:
     student = dspy.ReAct(QA, tools=[lookup])
     compiled = _compile(
         student,
-        prompt_model=scripted_lm(rewriter),
+        prompt_model=rewriter_lm(rewriter),
         max_metric_calls=150,
         selector="round_robin",
     )
@@ -223,7 +224,7 @@ def test_typed_outputs(signature: Any, reply: str) -> None:
     def metric(example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> bool:
         return "7" in str(prediction.answer)
 
-    rewriter = scripted_lm(
+    rewriter = rewriter_lm(
         lambda p: {
             "improved_prompt": p.fields["current_prompt"] + " right " + p.fields["variation"][18]
         }
@@ -242,7 +243,7 @@ def test_typed_outputs(signature: Any, reply: str) -> None:
 
 
 def test_predictors_with_equal_signatures_each_see_their_own_failures() -> None:
-    rewriter = scripted_lm(toy_rewriter)
+    rewriter = rewriter_lm(toy_rewriter)
     student = Chain("SAME", "SAME")
     compiled = _compile(
         student, scripted_lm(_chain_solver), prompt_model=rewriter, max_metric_calls=400
@@ -302,7 +303,7 @@ def test_the_result_is_complete_json(tmp_path: Path) -> None:
 
 
 def test_usage_of_both_models_is_counted_apart() -> None:
-    lm, prompt_model = scripted_lm(toy_solver), scripted_lm(toy_rewriter)
+    lm, prompt_model = scripted_lm(toy_solver), rewriter_lm(toy_rewriter)
     result = _compile(
         dspy.Predict(QA), lm, prompt_model=prompt_model, num_threads=4
     ).detailed_results
@@ -463,7 +464,7 @@ def test_a_run_that_gets_nowhere_ends_if_told_when() -> None:
         return {"improved_prompt": f"{prompted.fields['current_prompt']} Hm {number}"}
 
     result = _compile(
-        dspy.Predict(QA), prompt_model=scripted_lm(useless), max_metric_calls=400, stop_after=3
+        dspy.Predict(QA), prompt_model=rewriter_lm(useless), max_metric_calls=400, stop_after=3
     ).detailed_results
     assert result.stop_reason is StopReason.NO_PROGRESS
     assert len(result.records) == 3
@@ -594,7 +595,7 @@ def test_epochs_end_a_run() -> None:
 
 
 def test_epochs_keep_examples_for_the_claim_and_pay_for_every_step() -> None:
-    rewriter = scripted_lm(
+    rewriter = rewriter_lm(
         lambda p: {"improved_prompt": p.fields["current_prompt"] + " v" + p.fields["variation"][18]}
     )
     result = _compile(dspy.Predict(QA), epochs=2, prompt_model=rewriter).detailed_results
@@ -637,7 +638,7 @@ def test_calls_before_the_first_step_are_known() -> None:
         before_the_first.append(len(lm.engine.prompts))
         return toy_rewriter(prompted)
 
-    _compile(dspy.Predict(QA), lm, prompt_model=scripted_lm(rewriter), callbacks=[Listener()])
+    _compile(dspy.Predict(QA), lm, prompt_model=rewriter_lm(rewriter), callbacks=[Listener()])
     assert {state.calls_at_start for state in states} == {before_the_first[0]}
     assert 0 < before_the_first[0] < states[0].records[0].metric_calls
 
@@ -669,7 +670,7 @@ def test_the_same_seed_gives_the_same_run_at_any_number_of_threads(evaluation: s
             _compile(
                 dspy.Predict(QA),
                 scripted_lm(_naps(toy_solver, seed)),
-                prompt_model=scripted_lm(_naps(toy_rewriter, seed)),
+                prompt_model=rewriter_lm(_naps(toy_rewriter, seed)),
                 num_threads=threads,
                 max_metric_calls=250,
                 evaluation=evaluation,
@@ -714,7 +715,7 @@ def test_examples_kept_for_the_claim_are_neither_shown_nor_scored_early() -> Non
         return toy_rewriter(prompted)
 
     result = _compile(
-        dspy.Predict(QA), scripted_lm(solver), prompt_model=scripted_lm(rewriter)
+        dspy.Predict(QA), scripted_lm(solver), prompt_model=rewriter_lm(rewriter)
     ).detailed_results
     size = result.plan.holdout
     questions = [question for kind, question in events if kind == "asked"]
@@ -729,7 +730,7 @@ def test_examples_kept_for_the_claim_are_neither_shown_nor_scored_early() -> Non
 
 
 def test_a_testset_is_used_for_the_claim_alone() -> None:
-    lm, prompt_model = scripted_lm(toy_solver), scripted_lm(toy_rewriter)
+    lm, prompt_model = scripted_lm(toy_solver), rewriter_lm(toy_rewriter)
     testset = toy_examples(10, start=500)
     result = _compile(
         dspy.Predict(QA), lm, prompt_model=prompt_model, testset=testset
@@ -752,7 +753,7 @@ def test_a_best_prompt_that_the_claim_speaks_against_is_not_returned() -> None:
     compiled = _compile(
         student,
         scripted_lm(solver),
-        prompt_model=scripted_lm(
+        prompt_model=rewriter_lm(
             lambda p: {
                 "improved_prompt": p.fields["current_prompt"]
                 + " alpha "
@@ -881,7 +882,7 @@ def test_a_backend_that_goes_away_leaves_what_is_done(who: str) -> None:
         _compile(
             dspy.Predict(QA),
             scripted_lm(failing("task", toy_solver, 70)),
-            prompt_model=scripted_lm(failing("prompt model", toy_rewriter, 9)),
+            prompt_model=rewriter_lm(failing("prompt model", toy_rewriter, 9)),
             callbacks=[recorder],
             max_metric_calls=300,
         )
@@ -954,7 +955,7 @@ def test_a_backend_that_refuses_everything_ends_the_run_early(
     def solver(prompted: Prompted) -> Any:
         raise error
 
-    lm, prompt_model, student = scripted_lm(solver), scripted_lm(toy_rewriter), dspy.Predict(QA)
+    lm, prompt_model, student = scripted_lm(solver), rewriter_lm(toy_rewriter), dspy.Predict(QA)
     with pytest.raises(BackendUnavailable, match=said) as raised:
         _compile(student, lm, prompt_model=prompt_model)
     assert len(lm.engine.prompts) == most_calls

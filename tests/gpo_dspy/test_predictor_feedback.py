@@ -9,7 +9,15 @@ from typing import Any
 import dspy
 import pytest
 from dspy import lm15
-from fakes import NO_WAITING, Prompted, scripted_lm, toy_examples, toy_gpo, toy_rewriter
+from fakes import (
+    NO_WAITING,
+    Prompted,
+    rewriter_lm,
+    scripted_lm,
+    toy_examples,
+    toy_gpo,
+    toy_rewriter,
+)
 
 from gpo_dspy.evaluation.metric import Metric
 from gpo_dspy.evaluation.runner import Evaluation, Job, Outcome, Runner
@@ -201,7 +209,7 @@ def test_keys_are_taken_out_of_feedback_on_predictors_too() -> None:
 
 
 def test_the_prompt_model_reads_feedback_on_the_predictor_it_rewrites() -> None:
-    metric, prompt_model = GEPAMetric(), scripted_lm(toy_rewriter)
+    metric, prompt_model = GEPAMetric(), rewriter_lm(toy_rewriter)
     program = PlanThenAnswer()
     program.set_lm(scripted_lm(solver))
     optimizer = toy_gpo(metric, prompt_model=prompt_model, max_metric_calls=60)

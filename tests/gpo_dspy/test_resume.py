@@ -19,6 +19,7 @@ from dspy import lm15
 from fakes import (
     CountingMetric,
     Prompted,
+    rewriter_lm,
     scripted_lm,
     toy_examples,
     toy_gpo,
@@ -61,7 +62,7 @@ class Shop:
 
     def __init__(self, folder: Path) -> None:
         self.url = f"sqlite:///{folder}/runs.db"
-        self.solver, self.rewriter = scripted_lm(toy_solver), scripted_lm(toy_rewriter)
+        self.solver, self.rewriter = scripted_lm(toy_solver), rewriter_lm(toy_rewriter)
         self.metric = CountingMetric()
 
     @property
@@ -214,7 +215,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "predictors": {"student": dspy.Predict("question -> answer: int")},
     "instructions": {"student": dspy.Predict(dspy.Signature("question -> answer", "Answer!"))},
     "lm": {"lm": scripted_lm(toy_solver)},
-    "prompt_model": {"prompt_model": scripted_lm(toy_rewriter)},
+    "prompt_model": {"prompt_model": rewriter_lm(toy_rewriter)},
     "program": {"student": dspy.ChainOfThought("question -> answer")},
 }
 
@@ -541,12 +542,12 @@ def _interrupted(*arguments: Any) -> Any:
 
 def test_force_asks_a_changed_prompt_model_anew(shop: Shop) -> None:
     shop.run(study="toy", memory=False, callbacks=[Stopping(1)])
-    other = scripted_lm(toy_rewriter)
+    other = rewriter_lm(toy_rewriter)
     other.model = shop.rewriter.model
     other.kwargs["temperature"] = 0.9
     again = {"resume": "force", "prompt_model": other, "memory": False}
     shop.run(study="toy", callbacks=[Stopping(1)], **again)
-    assert len(other.engine.prompts) == len(shop.rewriter.engine.prompts)
+    assert len(other.engine.prompts) >= len(shop.rewriter.engine.prompts) > 0
 
 
 def test_an_error_logged_for_want_of_feedback_holds_no_key(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,9 +26,11 @@ GUARD = Guard(START)
 LONG = "Sort the words one by one. Compare whole words. Keep every copy. Answer in one line."
 
 
-def _request(words: int = 5, number: int = 1) -> MetaPrompt:
+def _request(words: int = 5, number: int = 1, rewrites: int = 1) -> MetaPrompt:
     current = ScoredPrompt(START, 0.5, 8, 0)
-    return MetaPrompt("Input fields: `words`", (), current, (), (), words, (number, 4))
+    return MetaPrompt(
+        "Input fields: `words`", (), current, (), (), words, rewrites, (number, 4 // rewrites)
+    )
 
 
 def _model(reply: Reply, **options: Any) -> PromptModel:
@@ -46,7 +49,7 @@ def _rewriter(*answers: str | Mapping[str, str], **options: Any) -> Rewriter:
 
 
 def _write(*answers: str | Mapping[str, str], words: int = 5, **options: Any) -> Rewrite:
-    return _rewriter(*answers, **options).write([(_request(words), GUARD)])[0]
+    return _rewriter(*answers, **options).write([(_request(words), GUARD)])[0][0]
 
 
 def _asked(rewriter: Rewriter) -> Sequence[Prompted]:
@@ -61,7 +64,7 @@ def test_within_the_budget_it_is_kept() -> None:
 
 def test_over_the_budget_it_is_sent_back_once_with_its_count() -> None:
     rewriter = _rewriter(LONG, "Sort all words.")
-    (rewrite,) = rewriter.write([(_request(), GUARD)])
+    ((rewrite,),) = rewriter.write([(_request(), GUARD)])
     assert rewrite.fate is Fate.SHORTENED
     assert rewrite.text == "Sort all words."
     assert rewrite.words_proposed == words_changed(START, LONG) > 5
@@ -74,7 +77,7 @@ def test_over_the_budget_it_is_sent_back_once_with_its_count() -> None:
 
 def test_still_over_it_is_clipped_to_the_budget() -> None:
     rewriter = _rewriter(LONG)
-    (rewrite,) = rewriter.write([(_request(), GUARD)])
+    ((rewrite,),) = rewriter.write([(_request(), GUARD)])
     assert rewrite.fate is Fate.CLIPPED
     assert 0 < words_changed(START, rewrite.text) == rewrite.words_changed <= 5
     assert len(_asked(rewriter)) == 2
@@ -95,7 +98,7 @@ def test_a_change_of_punctuation_alone_is_kept_and_costs_no_words() -> None:
 
 def test_still_over_it_is_dropped_on_request() -> None:
     rewriter = _rewriter(LONG, on_excess="drop")
-    (rewrite,) = rewriter.write([(_request(), GUARD)])
+    ((rewrite,),) = rewriter.write([(_request(), GUARD)])
     assert rewrite.fate is Fate.DROPPED
     assert not rewrite.fate.usable
     assert len(_asked(rewriter)) == 2
@@ -103,7 +106,7 @@ def test_still_over_it_is_dropped_on_request() -> None:
 
 def test_the_paper_requests_the_budget_and_takes_what_comes() -> None:
     rewriter = _rewriter(LONG, on_excess="accept")
-    (rewrite,) = rewriter.write([(_request(), GUARD)])
+    ((rewrite,),) = rewriter.write([(_request(), GUARD)])
     assert (rewrite.text, rewrite.fate) == (LONG, Fate.OVER_BUDGET)
     assert rewrite.fate.usable
     assert len(_asked(rewriter)) == 1
@@ -127,7 +130,7 @@ def test_a_useless_second_answer_falls_back_to_clipping_the_first() -> None:
 )
 def test_unusable_answers_are_named_and_not_asked_for_again(answer: str, fate: Fate) -> None:
     rewriter = _rewriter({"improved_prompt": answer})
-    (rewrite,) = rewriter.write([(_request(), GUARD)])
+    ((rewrite,),) = rewriter.write([(_request(), GUARD)])
     assert rewrite.fate is fate
     assert not rewrite.fate.usable
     # DSPy itself asks again, in JSON, where a marker cuts the answer short.
@@ -137,13 +140,13 @@ def test_unusable_answers_are_named_and_not_asked_for_again(answer: str, fate: F
 
 def test_a_lost_placeholder_is_refused() -> None:
     rewriter = _rewriter("Answer briefly.")
-    (rewrite,) = rewriter.write([(_request(), Guard("Answer {question}."))])
+    ((rewrite,),) = rewriter.write([(_request(), Guard("Answer {question}."))])
     assert rewrite.fate is Fate.NAME_LOST
 
 
 def test_an_unparsable_reply_is_counted_not_guessed_at() -> None:
     rewriter = Rewriter(_model(lambda _: "Here is my idea: sort."))
-    (rewrite,) = rewriter.write([(_request(), GUARD)])
+    ((rewrite,),) = rewriter.write([(_request(), GUARD)])
     assert rewrite.fate is Fate.UNPARSABLE
     assert rewrite.text == ""
 
@@ -164,7 +167,7 @@ def test_a_request_the_prompt_model_refuses_costs_the_rewrite_not_the_run(
         return {"improved_prompt": "Sort all words."}
 
     rewriter = Rewriter(_model(reply))
-    rewrites = rewriter.write([(_request(number=n), GUARD) for n in (1, 2, 3)])
+    rewrites = [r for (r,) in rewriter.write([(_request(number=n), GUARD) for n in (1, 2, 3)])]
     assert [rewrite.fate for rewrite in rewrites] == [Fate.KEPT, Fate.UNANSWERED, Fate.KEPT]
     assert rewrites[1] == Rewrite("", Fate.UNANSWERED, 5)
     assert not Fate.UNANSWERED.usable
@@ -179,7 +182,7 @@ def test_a_second_request_that_is_refused_falls_back_to_clipping() -> None:
         return {"improved_prompt": LONG}
 
     rewriter = Rewriter(_model(reply))
-    assert rewriter.write([(_request(), GUARD)])[0].fate is Fate.CLIPPED
+    assert rewriter.write([(_request(), GUARD)])[0][0].fate is Fate.CLIPPED
 
 
 def test_a_prompt_model_that_stays_away_stops_the_run() -> None:
@@ -202,8 +205,115 @@ def test_rewrites_come_in_the_order_of_the_requests(threads: int) -> None:
 
     rewriter = Rewriter(_model(reply, num_threads=threads))
     rewrites = rewriter.write([(_request(number=n), GUARD) for n in range(1, 5)])
-    assert [rewrite.text for rewrite in rewrites] == [f"{START} {n}" for n in range(1, 5)]
+    assert [rewrite.text for (rewrite,) in rewrites] == [f"{START} {n}" for n in range(1, 5)]
     assert rewriter.prompt_model.ledger.usage.lm_calls == 4
+
+
+# --- several in one reply ------------------------------------------------------------------------
+
+FOUR = ("Sort all words.", "Sort the given words.", "Sort the words well.", "Now sort the words.")
+
+
+def _reply(*texts: str) -> dict[str, str]:
+    names = ["improved_prompt", *(f"improved_prompt_{i}" for i in range(2, len(texts) + 1))]
+    return dict(zip(names, texts, strict=True))
+
+
+def _several(rewriter: Rewriter, words: int = 5) -> list[Rewrite]:
+    (rewrites,) = rewriter.write([(_request(words, rewrites=4), GUARD)])
+    return rewrites
+
+
+@pytest.mark.parametrize("adapter", [dspy.ChatAdapter(), dspy.JSONAdapter(), dspy.XMLAdapter()])
+def test_one_reply_holds_several(adapter: dspy.Adapter) -> None:
+    said = {
+        dspy.ChatAdapter: "\n".join(f"[[ ## {k} ## ]]\n{v}" for k, v in _reply(*FOUR).items()),
+        dspy.JSONAdapter: json.dumps(_reply(*FOUR)),
+        dspy.XMLAdapter: "\n".join(f"<{k}>{v}</{k}>" for k, v in _reply(*FOUR).items()),
+    }
+    rewriter = Rewriter(_model(lambda _: said[type(adapter)]))
+    with dspy.context(adapter=adapter):
+        rewrites = _several(rewriter)
+    assert tuple(r.text for r in rewrites) == FOUR
+    assert {r.fate for r in rewrites} == {Fate.KEPT}
+    assert not any(r.asked_alone for r in rewrites)
+    assert rewriter.prompt_model.ledger.usage.lm_calls == 1
+    (asked,) = _asked(rewriter)
+    assert "Write 4 such prompts" in asked.instruction
+    assert "variation" not in asked.fields
+
+
+@pytest.mark.parametrize(
+    ("reply", "lacking"),
+    [
+        (_reply(*FOUR[:2]), [2, 3]),
+        (_reply(FOUR[0]), [1, 2, 3]),
+        (_reply("", *FOUR[1:]), [0]),
+        (_reply(FOUR[0], FOUR[1], FOUR[0], FOUR[3]), [2]),
+        (_reply(*4 * FOUR[:1]), [1, 2, 3]),
+        ("I have no idea.", [0, 1, 2, 3]),
+        (_reply(*FOUR[:3], "---"), [3]),
+    ],
+    ids=["cut short", "one", "empty", "twice", "always the same", "unparsable", "no word"],
+)
+@pytest.mark.parametrize("threads", [1, 8])
+def test_what_a_reply_lacks_is_asked_for_by_itself(
+    reply: str | Mapping[str, str], lacking: list[int], threads: int
+) -> None:
+    def answer(prompted: Prompted) -> str | Mapping[str, str]:
+        if "improved_prompt_2" in prompted.system:
+            return reply
+        return _reply(FOUR[int(prompted.fields["variation"].split()[3]) - 1])
+
+    rewriter = Rewriter(_model(answer, num_threads=threads))
+    rewrites = _several(rewriter)
+    assert tuple(r.text for r in rewrites) == FOUR
+    assert [i for i, r in enumerate(rewrites) if r.asked_alone] == lacking
+    alone = [p for p in _asked(rewriter) if "improved_prompt_2" not in p.system]
+    assert sorted(p.fields["variation"].split()[3:6] for p in alone) == [
+        [str(i + 1), "of", "4:"] for i in lacking
+    ]
+
+
+def test_all_that_are_too_long_are_sent_back_together() -> None:
+    also_long = LONG + " Mind capital letters."
+    answers = [_reply(FOUR[0], LONG, FOUR[2], also_long), _reply(FOUR[1], FOUR[3])]
+    rewriter = _rewriter(*answers)
+    rewrites = _several(rewriter)
+    assert tuple(r.text for r in rewrites) == FOUR
+    assert [r.fate for r in rewrites] == 2 * [Fate.KEPT, Fate.SHORTENED]
+    _, second = _asked(rewriter)
+    assert second.outputs == ["improved_prompt", "improved_prompt_2"]
+    for text, rewrite in ((LONG, rewrites[1]), (also_long, rewrites[3])):
+        assert f"<prompt>\n{text}\n</prompt>" in second.fields["too_long"]
+        assert f"changed {rewrite.words_proposed} words" in second.fields["too_long"]
+
+
+def test_one_that_does_not_come_back_is_clipped() -> None:
+    also_long = LONG + " Mind capital letters."
+    rewriter = _rewriter(_reply(*FOUR[:2], LONG, also_long), _reply(FOUR[2]))
+    assert [r.fate for r in _several(rewriter)][2:] == [Fate.SHORTENED, Fate.CLIPPED]
+
+
+def test_a_refused_request_for_several_is_not_made_again() -> None:
+    def refuse(_: Prompted) -> str:
+        raise lm15.ContextLengthError("8192 tokens at most")
+
+    rewriter = Rewriter(_model(refuse))
+    assert [r.fate for r in _several(rewriter)] == 4 * [Fate.UNANSWERED]
+    assert len(_asked(rewriter)) == 1
+
+
+@given(texts=st.lists(st.sampled_from(["", "---", *FOUR]), max_size=4), alone=st.booleans())
+def test_there_are_always_as_many_as_asked_for(texts: list[str], alone: bool) -> None:
+    def answer(prompted: Prompted) -> Mapping[str, str]:
+        several = "improved_prompt_2" in prompted.system
+        return _reply(*texts or [""]) if several else _reply("Sort them." if alone else "")
+
+    rewrites = _several(Rewriter(_model(answer, num_threads=1)))
+    assert len(rewrites) == 4
+    usable = [r.text for r in rewrites if r.fate.usable and not r.asked_alone]
+    assert sorted(usable) == sorted(set(texts) & set(FOUR))
 
 
 def test_the_callers_trace_does_not_see_the_rewrites() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import dspy
 import pytest
-from fakes import Prompted, scripted_lm, toy_examples, toy_gpo, toy_rewriter
+from fakes import Prompted, rewriter_lm, scripted_lm, toy_examples, toy_gpo, toy_rewriter
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -208,7 +208,7 @@ def test_of_a_joint_rewrite_the_usable_part_is_tried() -> None:
             return {"improved_prompt": ""}
         return toy_rewriter(prompted)
 
-    result = _run("all", prompt_model=scripted_lm(rewriter))
+    result = _run("all", prompt_model=rewriter_lm(rewriter))
     assert result.fates["EMPTY"] == 4 * len(result.records)
     tried = [candidate for candidate in result.records[0].candidates if candidate.usable]
     assert tried, "the others say the same"

@@ -129,7 +129,8 @@ def test_a_run_that_is_deleted_under_its_feet(shop: Shop, tmp_path: Path) -> Non
 FULL_DISK = """
 import json, resource, signal, sys, threading
 sys.path.insert(0, {here!r})
-from fakes import scripted_lm, toy_examples, toy_gpo, toy_metric, toy_rewriter, toy_solver
+from fakes import rewriter_lm, scripted_lm, toy_examples, toy_gpo, toy_metric
+from fakes import toy_rewriter, toy_solver
 import dspy
 from gpo_dspy import Callback
 
@@ -140,7 +141,7 @@ class Fill(Callback):
             resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
 
 optimizer = toy_gpo(toy_metric, storage="sqlite:///runs.db", max_metric_calls=300,
-                    prompt_model=scripted_lm(toy_rewriter), callbacks=[Fill()])
+                    prompt_model=rewriter_lm(toy_rewriter), callbacks=[Fill()])
 with dspy.context(lm=scripted_lm(toy_solver)):
     compiled = optimizer.compile(dspy.Predict("question -> answer"), trainset=toy_examples(40),
                                  valset=toy_examples(60, start=100))

@@ -258,7 +258,7 @@ def told(signature: type[dspy.Signature], fields: dict[str, str]) -> str:
     asked = dspy.ChatAdapter().format(question.shown_signature, [], fields)
     assert is_meta(read(asked))
     said = replies("rewriter", list(asked))[0]
-    return str(dspy.ChatAdapter().parse(question.signature, said)[question.wanted])
+    return str(dspy.ChatAdapter().parse(question.signature, said)[question.outputs[0]])
 
 
 def scored(*prompts: tuple[str, float]) -> str:
