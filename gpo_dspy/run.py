@@ -14,7 +14,9 @@ import dspy
 from gpo_dspy.budget import BudgetSpent, Meter
 from gpo_dspy.callbacks import Callbacks
 from gpo_dspy.data import Data, Split
+from gpo_dspy.demo_search import DemoSearch
 from gpo_dspy.errors import BackendUnavailable, MetricError, PriceUnknown, ProgramError
+from gpo_dspy.evaluation.pool import Pool
 from gpo_dspy.evaluation.runner import Runner
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.statistics import mean_estimate, paired_difference
@@ -35,11 +37,12 @@ from gpo_dspy.prices import expected_cost
 from gpo_dspy.program import with_state
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.prompt_model import PromptModel
+from gpo_dspy.proposing import Proposer
 from gpo_dspy.report.progress import Progress
 from gpo_dspy.result import Claim, GPOResult
 from gpo_dspy.rewriter import Rewriter
 from gpo_dspy.search import Search
-from gpo_dspy.state import RunState, ScoredPrompt, StopReason
+from gpo_dspy.state import RunState, StopReason
 from gpo_dspy.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -139,19 +142,21 @@ class Run:
         self._trajectories = {
             name: Trajectory(optimizer.embedder) for name, _ in self._start.instructions
         }
-        self._search = Search(
-            student,
-            self._start,
-            self._data,
-            self._board,
-            rewriter,
-            self._trajectories,
-            self._plan,
-            optimizer.settings,
-            self._meter,
-            self._recall if optimizer.memory or self._journal.prompts else None,
-        )
+        self._search = self._search_with(rewriter, optimizer)
         self._state = RunState(self._start, self._start, 0.0, (self._start,))
+
+    def _search_with(self, rewriter: Rewriter, optimizer: GPO) -> Search:
+        student, start, trajectories = self._student, self._start, self._trajectories
+        board, data, plan, settings = self._board, self._data, self._plan, optimizer.settings
+        pool = Pool.of(board, data, plan, settings)
+        recall = self._recall if optimizer.memory or self._journal.prompts else None
+        proposer = Proposer(
+            student, start, data, board, pool, rewriter, trajectories, plan, settings, recall
+        )
+        demos = DemoSearch(student, data, board, pool, plan, settings)
+        return Search(
+            start, board, pool, proposer, demos, trajectories, plan, settings, self._meter
+        )
 
     def compile(self) -> dspy.Module:
         """Run to the end and return the program with its result.
@@ -170,7 +175,10 @@ class Run:
         self._callbacks.on_start(self._plan)
         claim = None
         try:
-            self._state = self._taken_up(self._search.start())
+            self._state = self._search.start()
+            if self._journal.programs:
+                known = [(self._start, self._journal.start), *self._journal.programs]
+                self._state = self._search.take_up(self._state, known)
             self._journal.step(self._state, self._trajectories)
             self._state, reason = optimize(self._search, self._state, self._on_step)
             claim = self._claim()
@@ -190,29 +198,6 @@ class Run:
             self._callbacks.on_error(error)
             raise
         return self._finish(reason, claim)
-
-    def _taken_up(self, state: RunState) -> RunState:
-        """Return the state with what the run found that this one carries on with changes.
-
-        Its results come from the journal and cost nothing; so this one never knows less, and
-        begins with the best of all.
-        """
-        if not self._journal.programs:
-            return state
-        known = [(self._start, self._journal.start), *self._journal.programs]
-        self._board.evaluate((program, index) for program, indices in known for index in indices)
-        accepted = tuple(program for program, _ in known)
-        means = self._search.pool.estimates(accepted)
-        best = max(reversed(accepted), key=lambda program: means[program])
-        for program in accepted:
-            count = len(self._search.pool.results(program))
-            for predictor, text in program.instructions:
-                better = self._trajectories[predictor].get(text)
-                if better is None or better.score <= means[program] or program == accepted[0]:
-                    prompt = ScoredPrompt(text, means[program], count, step=0)
-                    self._trajectories[predictor].append(prompt)
-        score = self._search.pool.estimates(accepted, caution=0.0)[best]
-        return replace(state, current=best, best=best, best_score=score, accepted=accepted)
 
     def _on_metric_call(self) -> None:
         usage = self._task_ledger.usage + self._prompt_ledger.usage

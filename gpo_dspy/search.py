@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
-import dspy
-
 from gpo_dspy.acceptance import choose, next_parent
 from gpo_dspy.budget import BudgetSpent, Meter
-from gpo_dspy.data import Data
 from gpo_dspy.demo_search import DemoSearch
 from gpo_dspy.errors import BackendUnavailable
 from gpo_dspy.evaluation.pool import Pool
@@ -21,8 +18,7 @@ from gpo_dspy.evaluation.verify import verify_first
 from gpo_dspy.front import FrontMember
 from gpo_dspy.plan import Plan
 from gpo_dspy.program_state import ProgramState
-from gpo_dspy.proposing import Proposer, Recall
-from gpo_dspy.rewriter import Rewriter
+from gpo_dspy.proposing import Proposer
 from gpo_dspy.selector import chosen
 from gpo_dspy.settings import Settings
 from gpo_dspy.showing import failing_shares
@@ -39,48 +35,41 @@ from gpo_dspy.trajectory import Trajectory
 
 
 class Search:
-    """One run's student, examples, trajectories and scores, and what a step does with them.
+    """What a step does, with one run's programs, scores and trajectories.
 
     Args:
-        student: The program to optimise.
-        start: The state it is in.
-        data: The examples and their roles.
+        start: The state that the student is in.
         board: Makes and remembers the metric calls.
-        rewriter: Writes the rewrites.
+        pool: What is known of programs from them.
+        proposer: Proposes new instructions.
+        demos: Proposes new demos.
         trajectories: One per predictor, empty.
         plan: The run in numbers.
         settings: How to go about it.
         meter: Knows how much of the limits is spent.
-        recall: Finds prompts of earlier runs for a predictor with an instruction, if any.
     """
 
     def __init__(
         self,
-        student: dspy.Module,
         start: ProgramState,
-        data: Data,
         board: Scoreboard,
-        rewriter: Rewriter,
-        trajectories: dict[str, Trajectory],
+        pool: Pool,
+        proposer: Proposer,
+        demos: DemoSearch,
+        trajectories: Mapping[str, Trajectory],
         plan: Plan,
         settings: Settings,
         meter: Meter,
-        recall: Recall | None = None,
     ) -> None:
         self.first = start
         self.board = board
+        self.pool = pool
+        self.proposer = proposer
+        self.demos = demos
         self.trajectories = trajectories
         self.plan = plan
         self.settings = settings
         self.meter = meter
-        raced = settings.evaluation == "race"
-        indices = data.shuffled_pool(settings.seed) if raced else data.validation
-        with_demos = settings.max_bootstrapped_demos or settings.max_labeled_demos
-        self.pool = Pool(board, indices, data.copies() if with_demos else {}, plan)
-        self.demos = DemoSearch(student, data, board, self.pool, plan, settings)
-        self.proposer = Proposer(
-            student, start, data, board, self.pool, rewriter, trajectories, plan, settings, recall
-        )
         self._stopped_by: BackendUnavailable | KeyboardInterrupt | None = None
 
     def start(self) -> RunState:
@@ -102,6 +91,32 @@ class Search:
         score = self.pool.mean(start)
         self._rescore(start, score, step=0)
         return RunState(start, start, score, (start,), self.board.metric_calls)
+
+    def take_up(
+        self, state: RunState, programs: Sequence[tuple[ProgramState, Sequence[int]]]
+    ) -> RunState:
+        """Return the state with what an earlier run found that this one carries on with changes.
+
+        Results of that run cost nothing; so this one never knows less, and begins with the best.
+
+        Args:
+            state: The state at the start.
+            programs: What the run had accepted, the student's own program first, each with the
+                examples (by index) on which it is known.
+        """
+        self.board.evaluate((program, index) for program, indices in programs for index in indices)
+        accepted = tuple(program for program, _ in programs)
+        means = self.pool.estimates(accepted)
+        best = max(reversed(accepted), key=lambda program: means[program])
+        for program in accepted:
+            count = len(self.pool.results(program))
+            for predictor, text in program.instructions:
+                better = self.trajectories[predictor].get(text)
+                if better is None or better.score <= means[program] or program == accepted[0]:
+                    prompt = ScoredPrompt(text, means[program], count, step=0)
+                    self.trajectories[predictor].append(prompt)
+        score = self.pool.estimates(accepted, caution=0.0)[best]
+        return replace(state, current=best, best=best, best_score=score, accepted=accepted)
 
     def stop_reason(self, state: RunState) -> StopReason | None:
         """Return why no further step can or need be made, or None.

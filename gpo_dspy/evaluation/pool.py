@@ -8,6 +8,7 @@ from itertools import chain, zip_longest
 from statistics import fmean
 from typing import TypeVar
 
+from gpo_dspy.data import Data
 from gpo_dspy.evaluation.adjusted import adjusted_means
 from gpo_dspy.evaluation.metric import NamedScores
 from gpo_dspy.evaluation.race import CAUTION, FIRST_BLOCK, SHARED_BLOCK, TRIAL_FAILURES
@@ -17,6 +18,7 @@ from gpo_dspy.evaluation.strata import right, wrong
 from gpo_dspy.front import FrontMember, non_dominated
 from gpo_dspy.plan import Plan
 from gpo_dspy.program_state import ProgramState
+from gpo_dspy.settings import Settings
 
 T = TypeVar("T")
 
@@ -43,6 +45,21 @@ class Pool:
     ) -> None:
         self.indices = tuple(indices)
         self._board, self._copies, self._plan = board, copies, plan
+
+    @classmethod
+    def of(cls, board: Scoreboard, data: Data, plan: Plan, settings: Settings) -> Pool:
+        """Return the examples that a run scores programs on.
+
+        Args:
+            board: Makes and remembers the metric calls.
+            data: The examples and their roles.
+            plan: Says what must be left of the metric calls.
+            settings: Say how candidates are scored, and whether examples may become demos.
+        """
+        raced = settings.evaluation == "race"
+        indices = data.shuffled_pool(settings.seed) if raced else data.validation
+        with_demos = settings.max_bootstrapped_demos or settings.max_labeled_demos
+        return cls(board, indices, data.copies() if with_demos else {}, plan)
 
     def __len__(self) -> int:
         return len(self.indices)
