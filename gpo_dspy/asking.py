@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 
 import dspy
 
@@ -34,8 +35,8 @@ class Request:
 
     Attributes:
         meta_prompt: What the prompt model is shown.
-        failures_shown: The examples (by index) whose failures it shows, for each rewrite in the
-            order in which it is tried on them.
+        failures_shown: The examples (by index) whose failures it shows; for each rewrite in an
+            order of its own, of which it is tried on the first.
     """
 
     meta_prompt: MetaPrompt
@@ -84,6 +85,8 @@ class Asking:
         failed = failures_through(results, current)
         hands = deal(failed, hands=len(sizes), size=settings.failures, random_state=rng)
         orders = [self._orders(hand, size, rng) for hand, size in zip(hands, sizes, strict=True)]
+        numbers = accumulate(sizes[:-1], initial=1)  # of the first rewrite of each request
+        parts = list(zip(numbers, sizes, hands, orders, strict=True))
         batch = self.batch(step)
         examples = self._show_examples(rng.sample(batch, min(settings.task_examples, len(batch))))
         return {
@@ -97,7 +100,10 @@ class Asking:
                         failures=self._show_failures(hand, results, predictor),
                         words=words,
                         rewrites=size,
-                        variation=(number, len(sizes)),
+                        variation=(number, sum(sizes)),
+                        trials=tuple(
+                            tuple(map(hand.index, order[: settings.trial])) for order in tried_on
+                        ),
                         rules=rules(settings.language, allow_examples=settings.allow_examples),
                         objective=objective,
                         summary=directions[predictor].text("summary"),
@@ -105,9 +111,7 @@ class Asking:
                     ),
                     tried_on,
                 )
-                for number, (hand, size, tried_on) in enumerate(
-                    zip(hands, sizes, orders, strict=True), start=1
-                )
+                for number, size, hand, tried_on in parts
             ]
             for predictor, prompt in current.items()
         }

@@ -59,7 +59,7 @@ class GeneratePrompt(dspy.Signature):  # type: ignore[misc]  # DSPy has no types
     reflection: str = dspy.InputField(desc="a judgement of what is wrong with the current prompt")
     word_budget: str = dspy.InputField(desc="how much may change")
     rules: str = dspy.InputField(desc="rules for the new prompt")
-    too_long: str = dspy.InputField(desc="an earlier answer that changed too much")
+    too_long: str = dspy.InputField(desc="earlier answers that changed too much")
     variation: str = dspy.InputField(desc="which of several independent answers this is")
     improved_prompt: str = dspy.OutputField(desc="the new prompt, complete")
 
@@ -80,6 +80,10 @@ SEVERAL = (
     "Write {rewrites} such prompts, each complete in itself, and each with an idea of its own of "
     "what went wrong and of what to say about it."
 )
+SEVERAL_AGAIN = (
+    "Write {rewrites} such prompts, each complete in itself: one for each of the answers that "
+    "changed too much, in their order."
+)
 FOLLOW_SUMMARY = (
     "A summary of the prompts tried so far stands for them: build on what it says helped, and "
     "leave what it says did not."
@@ -99,8 +103,10 @@ class MetaPrompt:
         failures: Failures with the current prompt, as text.
         words: The word budget.
         rewrites: How many new prompts to write.
-        variation: (number, of how many): makes requests for one prompt each differ, so that each
-            gets an answer of its own from any model at any temperature, cached or not.
+        variation: (number of the first of them, of how many in all requests of the step): makes
+            requests differ, so that each gets an answer of its own from any model at any
+            temperature, cached or not.
+        trials: For each new prompt the failures that it will be tried on, as positions.
         too_long: (rewrite, words it changed) pairs, of earlier answers that went over the budget.
         rules: What the new prompt must keep to.
         objective: What the score is made of, if of several scores.
@@ -116,15 +122,32 @@ class MetaPrompt:
     words: int
     rewrites: int = 1
     variation: tuple[int, int] = (1, 1)
+    trials: tuple[tuple[int, ...], ...] = ()
     too_long: tuple[tuple[str, int], ...] = ()
     rules: tuple[str, ...] = RULES
     objective: str = ""
     summary: str = ""
     reflection: str = ""
 
-    def alone(self, number: int, total: int) -> MetaPrompt:
-        """Return the same request for one prompt, the ``number``-th of a ``total``."""
-        return replace(self, rewrites=1, variation=(number, total))
+    @property
+    def can_be_smaller(self) -> bool:
+        """Whether requests for one prompt, with only what it will be tried on, would be smaller."""
+        return self.rewrites > 1 or any(len(trial) < len(self.failures) for trial in self.trials)
+
+    def alone(self, place: int, *, fewer_failures: bool = False) -> MetaPrompt:
+        """Return the request for one of the prompts by itself.
+
+        Args:
+            place: Which, from 0.
+            fewer_failures: Whether to show only those that it will be tried on.
+        """
+        first, total = self.variation
+        failures = self.failures
+        if fewer_failures and self.trials:
+            failures = tuple(self.failures[position] for position in self.trials[place])
+        return replace(
+            self, rewrites=1, variation=(first + place, total), failures=failures, trials=()
+        )
 
     def sent_back(self, too_long: Sequence[tuple[str, int]]) -> MetaPrompt:
         """Return the same request with the answers that changed too many words held against it.
@@ -132,28 +155,26 @@ class MetaPrompt:
         Args:
             too_long: The answers, and how many words each changed.
         """
-        return replace(self, rewrites=len(too_long), too_long=tuple(too_long))
+        # Of several, those sent back are no variations in a row.
+        variation = self.variation if self.rewrites == 1 else (1, 1)
+        return replace(self, rewrites=len(too_long), variation=variation, too_long=tuple(too_long))
 
     def instructing(self, style: type[dspy.Signature]) -> type[dspy.Signature]:
-        """Return the signature, with what to do with an update direction in words if there is one.
+        """Return the signature for as many prompts, and with what else is to be done.
 
         Args:
             style: :class:`GeneratePrompt` or :class:`EditPrompt`.
         """
         advice = [FOLLOW_SUMMARY] * bool(self.summary) + [FOLLOW_REFLECTION] * bool(self.reflection)
         if self.rewrites > 1:
-            advice.append(SEVERAL.format(rewrites=self.rewrites))
+            several = SEVERAL_AGAIN if self.too_long else SEVERAL
+            advice.append(several.format(rewrites=self.rewrites))
         if advice:
             style = style.with_instructions(" ".join([style.instructions, *advice]))
-        for number in range(2, self.rewrites + 1):
-            # With a default: where one is missing, the others can be read all the same.
-            field = dspy.OutputField(desc="another new prompt, complete", default="")
-            style = style.append(f"improved_prompt_{number}", field, str)
-        return style
+        return style if self.rewrites == 1 else _with_fields_for(self.rewrites, style)
 
     def fields(self) -> dict[str, str]:
         """Return the input fields of :class:`GeneratePrompt` that have something to say."""
-        number, total = self.variation
         fields = {
             "task_description": self.task_description,
             "scored_prompts": show_scored(self.retrieved),
@@ -174,12 +195,29 @@ class MetaPrompt:
             f"<prompt>\n{text}\n</prompt>"
             for text, changed in self.too_long
         )
-        if total > 1:
+        first, total = self.variation
+        last = first + self.rewrites - 1
+        if self.rewrites < total:
+            one, these = f"This is variation {first}", f"These are variations {first} to {last}"
             fields["variation"] = (
-                f"This is variation {number} of {total}: take an approach of your own, other "
-                "variations are written independently."
+                f"{one if first == last else these} of {total}: take an approach of your own, "
+                "other variations are written independently."
             )
         return {name: text for name, text in fields.items() if text}
+
+
+def _with_fields_for(rewrites: int, style: type[dspy.Signature]) -> type[dspy.Signature]:
+    """Return the signature with an output field for each of several new prompts.
+
+    Where one is missing, the others can be read all the same. (A plain default, and not a factory,
+    would stand in JSON schemas, where some providers refuse it.)
+    """
+    style = style.delete("improved_prompt")
+    for number in range(1, rewrites + 1):
+        desc = f"{'the' if number == 1 else 'another'} new prompt, complete"
+        name = "improved_prompt" if number == 1 else f"improved_prompt_{number}"
+        style = style.append(name, dspy.OutputField(desc=desc, default_factory=str), str)
+    return style
 
 
 def percent(score: float) -> str:

@@ -61,7 +61,7 @@ class PromptModel:
         ledger: Counts the LM calls.
         gate: Called before each request; stops it by raising.
         journal: Keeps the answers, and knows those of an earlier session.
-        hide: Takes keys out of what is shown to the LM.
+        hide: Takes keys out of what is shown to the LM, and of what it writes.
     """
 
     lm: dspy.LM
@@ -108,18 +108,25 @@ class PromptModel:
             said = self.patience.hide(str(error).splitlines()[0])
             logger.warning("No %s: %s", question.outputs[0].replace("_", " "), said)
             return Fate.UNANSWERED
-        texts = [unwrap(str(answer[name] or "")) for name in question.outputs]
-        return json.dumps(texts, ensure_ascii=False)
+        texts = [_written(answer[name]) for name in question.outputs]
+        return json.dumps([self.hide(text) for text in texts], ensure_ascii=False)
 
 
 def max_tokens_of(lm: Any) -> int | None:
     """Return the limit on the tokens of a reply that an LM was given, if any."""
     given = getattr(lm, "kwargs", None) or {}
-    return given.get("max_tokens") or given.get("max_completion_tokens")
+    limit = given.get("max_tokens") or given.get("max_completion_tokens")
+    return None if limit is None else int(limit)
+
+
+def _written(value: Any) -> str:
+    """Return the text of an output field; what stands for nothing in JSON and Python is none."""
+    text = unwrap(_sendable(str(value or "")))
+    return "" if text in ("None", "null") else text
 
 
 def _sendable(text: str) -> str:
-    """Replace halves of surrogate pairs, which broken data may hold and no provider can receive."""
+    """Replace halves of surrogate pairs, which broken data may hold and nobody can receive."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -23,8 +23,8 @@ STYLES = {"generate": GeneratePrompt, "edit": EditPrompt}
 class Rewriter:
     """Asks the prompt model for rewrites.
 
-    A rewrite over the word budget is sent back once with its count. Still over, it is clipped
-    hunk by hunk (the counterpart of gradient clipping), dropped, or accepted as it is.
+    Rewrites over the word budget are sent back once with their counts. Still over, they are clipped
+    hunk by hunk (the counterpart of gradient clipping), dropped, or accepted as they are.
 
     Attributes:
         prompt_model: Writes them.
@@ -40,8 +40,9 @@ class Rewriter:
     def write(self, requests: Sequence[tuple[MetaPrompt, Guard]]) -> list[list[Rewrite]]:
         """Answer each request with as many rewrites as it asks for, in order.
 
-        What a reply to a request for several lacks, because a text is missing, empty, or there
-        twice, is asked for once more, each by itself.
+        What a reply to a request for several lacks, because it cannot be parsed or a text is
+        missing, empty, or there twice, is asked for once more, each by itself. So is what was
+        refused, with only those failures that the rewrite will be tried on.
 
         Args:
             requests: What to show the prompt model, and what its rewrites must pass.
@@ -57,17 +58,31 @@ class Rewriter:
 
     def _write(self, request: MetaPrompt, guard: Guard, *, num_threads: int) -> list[Rewrite]:
         rewrites = [self._measured(request, text, guard) for text in self._ask(request)]
-        lacking = _lacking(rewrites) if request.rewrites > 1 else []
-        alone = [request.alone(place + 1, request.rewrites) for place in lacking]
-        given = ordered_map(self._ask, alone, num_threads=num_threads)
-        for place, (text,) in zip(lacking, given, strict=True):
-            rewrites[place] = replace(self._measured(request, text, guard), asked_alone=True)
+        refused = rewrites[0].fate is Fate.UNANSWERED
+        if refused:  # perhaps for one of the failures, or for its length
+            places = list(range(len(rewrites))) if request.can_be_smaller else []
+        else:
+            places = _lacking(rewrites) if request.rewrites > 1 else []
+        alone = [request.alone(place, fewer_failures=refused) for place in places]
+        answers = ordered_map(self._ask, alone, num_threads=num_threads)
+        for place, (text,) in zip(places, answers, strict=True):
+            rewrite = self._measured(request, text, guard)
+            rewrites[place] = replace(rewrite, asked_alone=not refused)
         over = [i for i, rewrite in enumerate(rewrites) if rewrite.fate is Fate.DROPPED]
-        if over:  # once more, with the counts
-            again = request.sent_back([(rewrites[i].text, rewrites[i].words_changed) for i in over])
-            for i, text in zip(over, self._ask(again), strict=True):
-                rewrites[i] = self._second_try(request, rewrites[i], text, guard)
+        if together := [i for i in over if i not in places]:
+            self._send_back(request, rewrites, together, guard)
+        for i in sorted(set(over) & set(places)):
+            self._send_back(request.alone(i), rewrites, [i], guard)
         return rewrites
+
+    def _send_back(
+        self, request: MetaPrompt, rewrites: list[Rewrite], places: Sequence[int], guard: Guard
+    ) -> None:
+        """Ask once more, with the counts, for rewrites that are over the budget."""
+        over = [(rewrites[i].text, rewrites[i].words_changed) for i in places]
+        for i, text in zip(places, self._ask(request.sent_back(over)), strict=True):
+            taken = any(text == other.text for other in rewrites)
+            rewrites[i] = self._second_try(request, rewrites[i], "" if taken else text, guard)
 
     def _ask(self, request: MetaPrompt) -> Sequence[str | Fate]:
         """Return as many answers as are asked for, or as often why there is none."""
@@ -114,14 +129,11 @@ class Rewriter:
 
 
 def _lacking(rewrites: Sequence[Rewrite]) -> list[int]:
-    """Return the places of what a common reply has not: missing, empty, or there before.
-
-    A request that was refused would be so again.
-    """
-    empty = (Fate.EMPTY, Fate.UNPARSABLE)
-    texts = [None if r.fate is Fate.UNANSWERED else r.text for r in rewrites]
+    """Return the places of what a joint reply lacks: missing, empty, or there before."""
+    missing, of_use = (Fate.EMPTY, Fate.UNPARSABLE), (Fate.KEPT, Fate.OVER_BUDGET, Fate.DROPPED)
+    texts = [rewrite.text for rewrite in rewrites]
     return [
         i
-        for i, text in enumerate(texts)
-        if rewrites[i].fate in empty or (text is not None and text in texts[:i])
+        for i, rewrite in enumerate(rewrites)
+        if rewrite.fate in missing or (rewrite.fate in of_use and rewrite.text in texts[:i])
     ]

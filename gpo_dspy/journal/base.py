@@ -71,7 +71,7 @@ class Journal:
 
         Args:
             request: The request, as text.
-            ask: Asks the prompt model.
+            ask: Asks the prompt model; gives its texts as a JSON list, or why there are none.
             ledger: Counts its LM calls, or those it took when it was asked.
         """
         with ledger.watch():

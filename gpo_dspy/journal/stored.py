@@ -402,7 +402,9 @@ def _answer(
 ) -> Answer:
     if isinstance(given, Fate):
         return Answer(name, occurrence, "", given.name, usage)
-    return Answer(name, occurrence, secrets.hide(given), None, usage)
+    # Text by text: what hides a key may break the escapes of JSON.
+    texts = [secrets.hide(text) for text in json.loads(given)]
+    return Answer(name, occurrence, json.dumps(texts, ensure_ascii=False), None, usage)
 
 
 def _restored(stored: StoredEvaluation) -> Evaluation:

@@ -165,7 +165,7 @@ def toy_rewriter(prompted: Prompted) -> dict[str, str]:
     missing = re.findall(r"Input question: item \d+ (\w+)", fields.get("failures", ""))
     current = fields["current_prompt"]
     words = [word for word in dict.fromkeys(missing) if word not in current.split()]
-    number = int(re.findall(r"variation (\d+)", fields.get("variation", "variation 1"))[0])
+    number = int(re.findall(r"variations? (\d+)", fields.get("variation", "variation 1"))[0])
     if not words:
         return {"improved_prompt": f"{current} again {number}"}
     return {"improved_prompt": f"{current} {words[number % len(words)]}"}

@@ -8,6 +8,7 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy import lm15
 from fakes import (
     Prompted,
     rewriter_lm,
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 
 from gpo_dspy import GPO
 from gpo_dspy.asking import REPLY_WORDS, request_sizes, rewrites_per_request
+from gpo_dspy.prompt_model import max_tokens_of
 from gpo_dspy.result import GPOResult
 
 TRAIN, VAL = toy_examples(40), toy_examples(40, start=100)
@@ -85,6 +87,37 @@ def test_the_limit_on_replies_is_the_prompt_models_own() -> None:
     assert result.plan.requests == 2
 
 
+@pytest.mark.parametrize("limit", [600, 600.0])
+def test_any_name_and_number_of_the_limit_counts(limit: float) -> None:
+    lm = rewriter_lm(different)
+    assert max_tokens_of(lm) is None
+    lm.kwargs["max_completion_tokens"] = limit
+    assert max_tokens_of(lm) == 600
+    assert isinstance(max_tokens_of(lm), int)
+
+
+def test_requests_of_a_step_differ_also_where_each_is_asked_for_alone() -> None:
+    lm = scripted_lm(different)
+    run(lm, failures=0, rewrites_per_request=2, max_metric_calls=150, num_threads=1)
+    first = [p.fields["variation"].split(":")[0] for p in lm.engine.prompts[:4]]
+    assert sorted(first) == [
+        "These are variations 1 to 2 of 4",
+        "These are variations 3 to 4 of 4",
+        "This is variation 2 of 4",
+        "This is variation 4 of 4",
+    ]
+
+
+def test_one_flagged_failure_does_not_end_the_run() -> None:
+    def strict(prompted: Prompted) -> Any:
+        if "item 3 " in prompted.fields.get("failures", ""):
+            raise lm15.InvalidRequestError("flagged by the filter", status=400)
+        return several(different)(prompted)
+
+    result = run(scripted_lm(strict), max_metric_calls=300)
+    assert result.fates["KEPT"] > result.fates.get("UNANSWERED", 0)
+
+
 @pytest.mark.parametrize(("given", "expected"), [(1, [1] * 4), (2, [2, 2]), (3, [2, 2]), (9, [4])])
 def test_the_user_may_say_how_many(given: int, expected: list[int]) -> None:
     lm = rewriter_lm(different)
@@ -125,10 +158,7 @@ def test_who_writes_one_only_is_soon_asked_for_one_each() -> None:
 
 
 def test_who_forgets_some_now_and_then_is_asked_for_all_again() -> None:
-    said = []
-
     def forgetful(prompted: Prompted) -> Any:
-        said.append(prompted)
         answers = different_several(prompted)
         return dict(list(answers.items())[:3]) if len(prompted.outputs) == 4 else answers
 

@@ -13,6 +13,7 @@ from gpo_dspy.meta_prompt import (
     FOLLOW_SUMMARY,
     LONGEST_VALUE,
     SEVERAL,
+    SEVERAL_AGAIN,
     EditPrompt,
     GeneratePrompt,
     MetaPrompt,
@@ -84,9 +85,16 @@ def test_several_are_asked_for_in_fields_of_their_own() -> None:
     ]  # fmt: skip
     assert signature.instructions.endswith(SEVERAL.format(rewrites=3))
     assert REQUEST.instructing(EditPrompt) is EditPrompt
-    alone = replace(REQUEST, rewrites=3).alone(3, 3)
+    request = replace(REQUEST, rewrites=2, variation=(3, 6), trials=((0,), (1,)))
+    assert "variations 3 to 4 of 6" in request.fields()["variation"]
+    alone = request.alone(1)
     assert alone.instructing(EditPrompt) is EditPrompt
-    assert "variation 3 of 3" in alone.fields()["variation"]
+    assert "variation 4 of 6" in alone.fields()["variation"]
+    assert alone.failures == REQUEST.failures
+    assert request.alone(1, fewer_failures=True).failures == REQUEST.failures[1:]
+    again = request.sent_back([("A", 20), ("B", 30)])
+    assert again.instructing(EditPrompt).instructions.endswith(SEVERAL_AGAIN.format(rewrites=2))
+    assert "variation" not in again.fields()
 
 
 def test_requests_of_one_step_differ() -> None:

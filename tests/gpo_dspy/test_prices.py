@@ -10,7 +10,7 @@ from fakes import scripted_lm, toy_examples, toy_gpo, toy_solver
 
 from gpo_dspy.data import assign_roles
 from gpo_dspy.plan import make_plan
-from gpo_dspy.prices import expected_cost, price_of
+from gpo_dspy.prices import REQUEST_TOKENS, REWRITE_TOKENS, expected_cost, price_of
 
 EXAMPLES = toy_examples(60)
 PLAN = make_plan(
@@ -35,6 +35,21 @@ def cost(task: dspy.LM, prompt: dspy.LM, calls: int = 400) -> float:
 def test_it_grows_with_prices_and_calls() -> None:
     assert 0 < cost(CHEAP, CHEAP) < cost(CHEAP, DEAR) < cost(DEAR, DEAR)
     assert cost(CHEAP, CHEAP, 800) > cost(CHEAP, CHEAP, 400)
+
+
+def test_requests_to_the_prompt_model_are_part_of_it() -> None:
+    program = dspy.Predict("question -> answer")
+    program.set_lm(CHEAP)
+
+    def priced(**requests: int) -> float:
+        return expected_cost(program, EXAMPLES, DEAR, replace(PLAN, **requests)) or 0.0
+
+    (read, written), calls = price_of(DEAR) or (0.0, 0.0), priced(candidates=0)
+    one = PLAN.steps * (REQUEST_TOKENS * read + PLAN.candidates * REWRITE_TOKENS * written)
+    more = PLAN.steps * (REQUEST_TOKENS * read + REWRITE_TOKENS * written)
+    assert priced(rewrite_requests=1) == pytest.approx(calls + one)
+    assert priced(rewrite_requests=1, direction_requests=1) == pytest.approx(calls + one + more)
+    assert priced(rewrite_requests=1, rewritten=3) == pytest.approx(calls + 3 * one)
 
 
 def test_it_is_of_the_right_order() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dspy
@@ -28,9 +31,7 @@ LONG = "Sort the words one by one. Compare whole words. Keep every copy. Answer 
 
 def _request(words: int = 5, number: int = 1, rewrites: int = 1) -> MetaPrompt:
     current = ScoredPrompt(START, 0.5, 8, 0)
-    return MetaPrompt(
-        "Input fields: `words`", (), current, (), (), words, rewrites, (number, 4 // rewrites)
-    )
+    return MetaPrompt("Input fields: `words`", (), current, (), (), words, rewrites, (number, 4))
 
 
 def _model(reply: Reply, **options: Any) -> PromptModel:
@@ -249,12 +250,22 @@ def test_one_reply_holds_several(adapter: dspy.Adapter) -> None:
         (_reply(*FOUR[:2]), [2, 3]),
         (_reply(FOUR[0]), [1, 2, 3]),
         (_reply("", *FOUR[1:]), [0]),
+        (dict(list(_reply(*FOUR).items())[1:]), [0]),
         (_reply(FOUR[0], FOUR[1], FOUR[0], FOUR[3]), [2]),
         (_reply(*4 * FOUR[:1]), [1, 2, 3]),
         ("I have no idea.", [0, 1, 2, 3]),
         (_reply(*FOUR[:3], "---"), [3]),
     ],
-    ids=["cut short", "one", "empty", "twice", "always the same", "unparsable", "no word"],
+    ids=[
+        "cut short",
+        "one",
+        "empty",
+        "no first",
+        "twice",
+        "always the same",
+        "unparsable",
+        "no word",
+    ],
 )
 @pytest.mark.parametrize("threads", [1, 8])
 def test_what_a_reply_lacks_is_asked_for_by_itself(
@@ -295,13 +306,79 @@ def test_one_that_does_not_come_back_is_clipped() -> None:
     assert [r.fate for r in _several(rewriter)][2:] == [Fate.SHORTENED, Fate.CLIPPED]
 
 
-def test_a_refused_request_for_several_is_not_made_again() -> None:
+def test_one_answer_to_several_sent_back_counts_once() -> None:
+    long = [f"{LONG} Mind {what}." for what in ("capitals", "digits", "signs", "order")]
+    rewriter = _rewriter(_reply(*long), _reply(*4 * FOUR[:1]))
+    assert [r.fate for r in _several(rewriter)] == [Fate.SHORTENED, *3 * [Fate.CLIPPED]]
+
+
+def test_those_asked_for_alone_are_sent_back_alone() -> None:
+
+    def answer(prompted: Prompted) -> Mapping[str, str]:
+        number = int(prompted.fields.get("variation", "This is variation 1").split()[3])
+        return _reply(FOUR[number - 1] if "too_long" in prompted.fields else f"{LONG} {number}.")
+
+    rewriter = Rewriter(_model(answer, num_threads=1))
+    rewrites = _several(rewriter)
+    assert tuple(r.text for r in rewrites) == FOUR
+    assert {r.fate for r in rewrites} == {Fate.SHORTENED}
+    assert [len(p.outputs) for p in _asked(rewriter)] == [4, 1, 1, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("rewrites", [1, 4])
+def test_a_refused_request_is_made_again_without_most_of_the_failures(rewrites: int) -> None:
+    def answer(prompted: Prompted) -> Mapping[str, str]:
+        if "poison" in prompted.fields["failures"]:
+            raise lm15.InvalidRequestError("flagged by the filter", status=400)
+        return _reply(FOUR[int(prompted.fields["variation"].split()[3]) - 1])
+
+    trials = ((0, 1), (2, 1), (0, 3), (3, 0))[:rewrites]
+    request = replace(
+        _request(rewrites=rewrites), failures=("a", "b", "poison", "d"), trials=trials
+    )
+    rewriter = Rewriter(_model(answer, num_threads=1))
+    (written,) = rewriter.write([(request, GUARD)])
+    kept = [Fate.KEPT, Fate.UNANSWERED, Fate.KEPT, Fate.KEPT][:rewrites]
+    assert [r.fate for r in written] == kept
+    assert not any(r.asked_alone for r in written), "a reply was not had, and so did not lack any"
+    again = _asked(rewriter)[1:]
+    assert [p.fields["failures"].count("Failure") for p in again] == [2] * rewrites
+    assert [len(p.outputs) for p in again] == [1] * rewrites
+
+
+def test_a_request_that_cannot_be_smaller_is_not_made_again() -> None:
     def refuse(_: Prompted) -> str:
         raise lm15.ContextLengthError("8192 tokens at most")
 
     rewriter = Rewriter(_model(refuse))
-    assert [r.fate for r in _several(rewriter)] == 4 * [Fate.UNANSWERED]
+    request = replace(_request(), failures=("a",), trials=((0,),))
+    assert [r.fate for r in rewriter.write([(request, GUARD)])[0]] == [Fate.UNANSWERED]
     assert len(_asked(rewriter)) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_no_more_requests_at_a_time_than_threads(threads: int) -> None:
+    lock, running, most = threading.Lock(), 0, 0
+
+    def answer(prompted: Prompted) -> Mapping[str, str]:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+        return _reply(f"{START} {prompted.fields.get('variation', '')[18:19]}")
+
+    rewriter = Rewriter(_model(answer, num_threads=threads))
+    rewriter.write([(_request(rewrites=4), GUARD)] * 3)
+    assert 1 <= most <= threads
+
+
+def test_nothing_in_json_is_no_prompt() -> None:
+    rewriter = Rewriter(_model(lambda _: json.dumps({"improved_prompt": None})))
+    with dspy.context(adapter=dspy.JSONAdapter()):
+        assert {r.fate for r in _several(rewriter)} <= {Fate.EMPTY, Fate.UNPARSABLE}
 
 
 @given(texts=st.lists(st.sampled_from(["", "---", *FOUR]), max_size=4), alone=st.booleans())

@@ -22,6 +22,7 @@ from gpo_dspy.selector import (
     RoundRobin,
     as_selector,
     chosen,
+    most_rewritten,
     record_of,
 )
 from gpo_dspy.state import Candidate, Fate, Rewrite, RunState, StepRecord
@@ -230,3 +231,9 @@ def test_a_function_decides_by_what_it_sees() -> None:
     assert {record.predictors for record in result.records} == {("second",)}
     assert len(seen) == len(result.records)
     assert all(failing == {"first": 1.0, "second": 1.0} for failing in seen)
+
+
+def test_how_many_are_rewritten_at_most_is_known() -> None:
+    assert most_rewritten(RoundRobin(), 5) == 1
+    assert most_rewritten(All(), 5) == 5
+    assert [most_rewritten(Effect(0), n) for n in (1, 3, 5)] == [1, 3, MOST_TOGETHER]
