@@ -62,7 +62,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         stop_after: Ends the run after so many steps in a row in which no candidate beat its parent;
             default: none do, and the budget is used.
         candidates_per_step: Rewrites a step. More keep more threads busy and take fewer rounds, and
-            learn less from each metric call. Default: one for every 125 metric calls, 4 to 8; 4
+            learn less from each metric call. Default: one for every 125 metric calls, 4 to 16; 4
             under other limits, which may end the run sooner.
         rewrites_per_request: Rewrites that one request asks the prompt model for; several share
             what a request shows, and so cost less. Default: all of a step, as far as replies do

@@ -18,7 +18,7 @@ AUTO_METRIC_CALLS: dict[str, int] = {"light": 400, "medium": 1_000, "heavy": 3_0
 HOLDOUT_BUDGET = 0.2
 """Share of the metric calls that the final claim may use."""
 
-FEWEST_CANDIDATES, MOST_CANDIDATES = 4, 8
+FEWEST_CANDIDATES, MOST_CANDIDATES = 4, 16
 """Rewrites a step, by default, of a small and of a large run."""
 
 CALLS_PER_CANDIDATE = 125

@@ -130,7 +130,7 @@ def test_auto_grows_by_half_with_each_further_predictor() -> None:
 @pytest.mark.parametrize("predictors", [1, 2, 5])
 def test_steps_of_a_larger_run_are_wider_however_many_predictors(predictors: int) -> None:
     runs = (auto_metric_calls(name, predictors) for name in AUTO_METRIC_CALLS)  # type: ignore[arg-type]
-    assert [candidates_per_step(calls, predictors) for calls in runs] == [4, 8, 8]
+    assert [candidates_per_step(calls, predictors) for calls in runs] == [4, 8, 16]
 
 
 @given(calls=st.integers(1, 100_000))
