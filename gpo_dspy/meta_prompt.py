@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import dspy
@@ -169,9 +170,9 @@ class MetaPrompt:
         if self.rewrites > 1:
             several = SEVERAL_AGAIN if self.too_long else SEVERAL
             advice.append(several.format(rewrites=self.rewrites))
-        if advice:
-            style = style.with_instructions(" ".join([style.instructions, *advice]))
-        return style if self.rewrites == 1 else _with_fields_for(self.rewrites, style)
+        hashable: Any = style  # as mypy does not know of classes
+        asked: type[dspy.Signature] = _signature(hashable, self.rewrites, tuple(advice))
+        return asked
 
     def fields(self) -> dict[str, str]:
         """Return the input fields of :class:`GeneratePrompt` that have something to say."""
@@ -206,17 +207,21 @@ class MetaPrompt:
         return {name: text for name, text in fields.items() if text}
 
 
-def _with_fields_for(rewrites: int, style: type[dspy.Signature]) -> type[dspy.Signature]:
-    """Return the signature with an output field for each of several new prompts.
+@lru_cache(maxsize=128)  # each new field takes DSPy milliseconds
+def _signature(style: Any, rewrites: int, advice: tuple[str, ...]) -> Any:
+    """Return the signature with advice, and an output field for each of several new prompts.
 
     Where one is missing, the others can be read all the same. (A plain default, and not a factory,
     would stand in JSON schemas, where some providers refuse it.)
     """
-    style = style.delete("improved_prompt")
-    for number in range(1, rewrites + 1):
-        desc = f"{'the' if number == 1 else 'another'} new prompt, complete"
-        name = "improved_prompt" if number == 1 else f"improved_prompt_{number}"
-        style = style.append(name, dspy.OutputField(desc=desc, default_factory=str), str)
+    if rewrites > 1:
+        style = style.delete("improved_prompt")
+        for number in range(1, rewrites + 1):
+            desc = f"{'the' if number == 1 else 'another'} new prompt, complete"
+            name = "improved_prompt" if number == 1 else f"improved_prompt_{number}"
+            style = style.append(name, dspy.OutputField(desc=desc, default_factory=str), str)
+    if advice:
+        style = style.with_instructions(" ".join([style.instructions, *advice]))
     return style
 
 
