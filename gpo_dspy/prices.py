@@ -22,7 +22,7 @@ OUTPUT_TOKENS = 100
 
 REQUEST_TOKENS = 1_700
 """Tokens that a request to the prompt model is taken to have; those of our sandbox runs, with short
-examples, had 1,600 to 1,900."""
+examples, had 1,600 to 2,000."""
 
 REWRITE_TOKENS = 80
 """Tokens that a rewrite is taken to have; longer prompts have more."""

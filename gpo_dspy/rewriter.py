@@ -63,16 +63,17 @@ class Rewriter:
             places = list(range(len(rewrites))) if request.can_be_smaller else []
         else:
             places = _lacking(rewrites) if request.rewrites > 1 else []
-        alone = [request.alone(place, fewer_failures=refused) for place in places]
-        answers = ordered_map(self._ask, alone, num_threads=num_threads)
-        for place, (text,) in zip(places, answers, strict=True):
+        alone = {place: request.alone(place, fewer_failures=refused) for place in places}
+        answers = ordered_map(self._ask, list(alone.values()), num_threads=num_threads)
+        for place, (text,) in zip(alone, answers, strict=True):
             rewrite = self._measured(request, text, guard)
             rewrites[place] = replace(rewrite, asked_alone=not refused)
         over = [i for i, rewrite in enumerate(rewrites) if rewrite.fate is Fate.DROPPED]
-        if together := [i for i in over if i not in places]:
+        if together := [i for i in over if i not in alone]:
             self._send_back(request, rewrites, together, guard)
-        for i in sorted(set(over) & set(places)):
-            self._send_back(request.alone(i), rewrites, [i], guard)
+        for i in over:
+            if i in alone:
+                self._send_back(alone[i], rewrites, [i], guard)
         return rewrites
 
     def _send_back(

@@ -346,6 +346,16 @@ def test_a_refused_request_is_made_again_without_most_of_the_failures(rewrites: 
     assert [len(p.outputs) for p in again] == [1] * rewrites
 
 
+def test_what_was_written_with_fewer_failures_is_sent_back_with_them() -> None:
+    def answer(prompted: Prompted) -> Mapping[str, str]:
+        if "poison" in prompted.fields["failures"]:
+            raise lm15.InvalidRequestError("flagged by the filter", status=400)
+        return _reply(FOUR[0] if "too_long" in prompted.fields else LONG)
+
+    request = replace(_request(), failures=("a", "poison"), trials=((0,),))
+    assert Rewriter(_model(answer)).write([(request, GUARD)])[0][0].fate is Fate.SHORTENED
+
+
 def test_a_request_that_cannot_be_smaller_is_not_made_again() -> None:
     def refuse(_: Prompted) -> str:
         raise lm15.ContextLengthError("8192 tokens at most")
