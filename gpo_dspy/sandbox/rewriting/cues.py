@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 _CUES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("brackets", re.compile(r"(?:[\[\](){}<>] ){3}|parenthes\w+ are closed", re.I)),
@@ -104,6 +105,7 @@ POINTERS: dict[str, re.Pattern[str]] = {
 }
 
 
+@lru_cache(maxsize=256)
 def material(text: str) -> str:
     """Return what kind of material ``text`` is; ``""`` if nothing tells.
 

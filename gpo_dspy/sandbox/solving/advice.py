@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 from .concepts import CONCEPTS
 
@@ -59,13 +60,9 @@ def stances(instruction: str) -> Mapping[str, float]:
     """
     clauses = [part.strip().lower() for part in _CLAUSE.split(instruction) if part.strip()]
     attention = attention_at(len(instruction.split()))
-    found = {}
-    for name, patterns in _PATTERNS.items():
-        said = {_first(patterns, clause) for clause in clauses}
-        total = (1 in said) - (-1 in said)
-        if total:
-            found[name] = total * attention
-    return found
+    said = set(chain.from_iterable(map(_signs, clauses)))
+    totals = {name: ((name, 1) in said) - ((name, -1) in said) for name in _PATTERNS}
+    return {name: total * attention for name, total in totals.items() if total}
 
 
 def attention_at(words: int) -> float:
@@ -76,6 +73,13 @@ def attention_at(words: int) -> float:
     """
     blocks = max(0, words - _FREE_WORDS) / _BLOCK
     return float(max(0.4, 0.96**blocks))
+
+
+@lru_cache(maxsize=8192)
+def _signs(clause: str) -> tuple[tuple[str, int], ...]:
+    """Return the concepts a clause is about, with its sign; prompts share most of their clauses."""
+    signs = ((name, _first(patterns, clause)) for name, patterns in _PATTERNS.items())
+    return tuple((name, sign) for name, sign in signs if sign)
 
 
 def _first(patterns: tuple[Pattern, ...], clause: str) -> int:
