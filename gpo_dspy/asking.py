@@ -51,11 +51,13 @@ class Asking:
         student: The program to optimise.
         data: The examples and their roles.
         settings: How to go about it.
+        trial: Failures that each rewrite is tried on.
     """
 
     student: dspy.Module
     data: Data
     settings: Settings
+    trial: int
 
     def requests(
         self,
@@ -102,7 +104,7 @@ class Asking:
                         rewrites=size,
                         variation=(number, sum(sizes)),
                         trials=tuple(
-                            tuple(map(hand.index, order[: settings.trial])) for order in tried_on
+                            tuple(map(hand.index, order[: self.trial])) for order in tried_on
                         ),
                         rules=rules(settings.language, allow_examples=settings.allow_examples),
                         objective=objective,
@@ -122,7 +124,7 @@ class Asking:
         """Return in which order each rewrite is tried on failures: each begins with others."""
         if rewrites == 1:
             return (tuple(hand),)
-        trials = deal(hand, hands=rewrites, size=self.settings.trial, random_state=random_state)
+        trials = deal(hand, hands=rewrites, size=self.trial, random_state=random_state)
         return tuple((*trial, *(i for i in hand if i not in trial)) for trial in trials)
 
     def views(

@@ -62,8 +62,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         stop_after: Ends the run after so many steps in a row in which no candidate beat its parent;
             default: none do, and the budget is used.
         candidates_per_step: Rewrites a step. More keep more threads busy and take fewer rounds, and
-            learn less from each metric call. Default: one for every 125 metric calls, 4 to 16; 4
-            under other limits, which may end the run sooner.
+            learn less from each metric call. Default: 8, and one more for every 250 metric calls,
+            up to 16; under other limits, which may end the run sooner, as in ``auto="light"``.
         rewrites_per_request: Rewrites that one request asks the prompt model for; several share
             what a request shows, and so cost less. Default: all of a step, as far as replies do
             not get too long. A prompt model that does not write several is asked for one each.
@@ -78,8 +78,9 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         rewrite: "generate" writes a prompt anew, "edit" revises the current one.
         on_excess: A rewrite over the word budget is sent back once; still over, it is clipped
             ("clip") or dropped ("drop"). "accept" takes every length, as the paper does.
-        failures: Failures of the current prompt shown with each request, of which three are tried
-            again with each rewrite; 0 shows none, and rewrites begin on shared examples.
+        failures: Failures of the current prompt shown with each request, of which one to
+            three are tried again with each rewrite; 0 shows none, and rewrites begin on shared
+            examples.
         language: Language of the rewrites, by English name ("German") or ISO 639-1 code ("de");
             default: that of each predictor's own instruction. A rewrite that is clearly in another
             one is refused.

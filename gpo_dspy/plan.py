@@ -18,15 +18,24 @@ AUTO_METRIC_CALLS: dict[str, int] = {"light": 400, "medium": 1_000, "heavy": 3_0
 HOLDOUT_BUDGET = 0.2
 """Share of the metric calls that the final claim may use."""
 
-FEWEST_CANDIDATES, MOST_CANDIDATES = 4, 16
+FEWEST_CANDIDATES, MOST_CANDIDATES = 8, 16
 """Rewrites a step, by default, of a small and of a large run."""
 
-CALLS_PER_CANDIDATE = 125
-"""Metric calls of a run for each rewrite that its steps are wide, between the two.
+CALLS_PER_CANDIDATE = 250
+"""Metric calls of a run for each rewrite that its steps are wider than the fewest.
 
 A small run needs its steps one after another: each learns from the one before. A large one comes
 to steps that mend little, and takes fewer rounds, hence less time, if they are wide.
 """
+
+FULLY_SCORED_CANDIDATES = 4
+"""Rewrites a step, by default, where each is scored on the whole validation set."""
+
+MOST_TRIAL_FAILURES = 3
+"""Failures in a trial at most: the first of those that the candidate's author was shown."""
+
+CALLS_PER_TRIAL_FAILURE = 200
+"""Metric calls of a run for each failure in its trials: where money is short, trials are."""
 
 LARGEST_HOLDOUT = 100
 """Examples kept from the search at most: 100 pairs give an interval of about +-10 points."""
@@ -46,6 +55,8 @@ class Plan:
         holdout: Examples kept for the final claim.
         expected_cost: US dollars, roughly; None if a price is not known.
         limits: What else ends the run, as text.
+        trial: Failures that a candidate is tried on before it meets shared examples; 0 if it
+            begins on those.
         first_round: Metric calls of a candidate's first round.
         last_round: Metric calls that one candidate then takes to the end of the step.
         direction_requests: Requests a step that put the update direction into words, for each
@@ -64,6 +75,7 @@ class Plan:
     holdout: int
     expected_cost: float | None = None
     limits: str = ""
+    trial: int = 0
     first_round: int = 0
     last_round: int = 0
     direction_requests: int = 0
@@ -76,6 +88,11 @@ class Plan:
         return 2 * self.holdout
 
     @property
+    def trial_of_recalled(self) -> int:
+        """Failures that a prompt of an earlier run is tried on: it did well, and comes once."""
+        return MOST_TRIAL_FAILURES if self.trial else 0
+
+    @property
     def requests(self) -> int:
         """Requests a step to the prompt model."""
         return self.rewritten * (self.rewrite_requests + self.direction_requests)
@@ -85,15 +102,16 @@ class Plan:
         """Metric calls of the narrowest step that can bring a new prompt."""
         return self.width(0) * self.first_round + self.last_round
 
-    def width(self, metric_calls_left: int) -> int:
+    def width(self, metric_calls_left: int, trial: int | None = None) -> int:
         """Return how many candidates a step may have: in a race the last steps are narrower.
 
         Args:
             metric_calls_left: Metric calls that the search may still make.
+            trial: Failures that each is tried on, if not as many as in other steps.
         """
         if not self.last_round:
             return self.candidates
-        affordable = (metric_calls_left - self.last_round) // self.first_round
+        affordable = (metric_calls_left - self.last_round) // (trial or self.first_round)
         return min(max(affordable, 1), self.candidates)
 
     def __str__(self) -> str:
@@ -123,8 +141,24 @@ def candidates_per_step(max_metric_calls: int, predictors: int) -> int:
         max_metric_calls: Metric calls of the run.
         predictors: Predictors of the program; each after the first counts half, as in ``auto``.
     """
-    wide = 2 * max_metric_calls // (1 + predictors) // CALLS_PER_CANDIDATE
-    return min(max(wide, FEWEST_CANDIDATES), MOST_CANDIDATES)
+    more = _calls_for_one(max_metric_calls, predictors) // CALLS_PER_CANDIDATE
+    return min(FEWEST_CANDIDATES + more, MOST_CANDIDATES)
+
+
+def trial_failures(max_metric_calls: int, predictors: int) -> int:
+    """Return how many failures the candidates of a run are tried on.
+
+    Args:
+        max_metric_calls: Metric calls of the run.
+        predictors: Predictors of the program; each after the first counts half, as in ``auto``.
+    """
+    paid = _calls_for_one(max_metric_calls, predictors) // CALLS_PER_TRIAL_FAILURE
+    return min(max(paid, 1), MOST_TRIAL_FAILURES)
+
+
+def _calls_for_one(max_metric_calls: int, predictors: int) -> int:
+    """Return the metric calls that a program with one predictor would have in proportion."""
+    return 2 * max_metric_calls // (1 + predictors)
 
 
 def make_plan(
@@ -145,7 +179,7 @@ def make_plan(
         max_steps: Steps at most, or None.
         candidates: Rewrites a step.
         evaluation: How candidates are scored.
-        trial: Failures that a candidate is tried on first; 0 if it begins on shared examples.
+        trial: As in :class:`Plan`.
         claim: Whether examples are kept for the final claim, more with more calls.
 
     Raises:
@@ -169,6 +203,7 @@ def make_plan(
         train=len(data.train),
         validation=len(data.validation),
         holdout=len(data.holdout),
+        trial=trial,
         first_round=first,
         last_round=last,
     )

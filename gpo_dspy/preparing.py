@@ -13,7 +13,7 @@ from gpo_dspy.budget import Limits
 from gpo_dspy.data import Data, Split, assign_roles
 from gpo_dspy.direction import kinds_of
 from gpo_dspy.plan import (
-    FEWEST_CANDIDATES,
+    FULLY_SCORED_CANDIDATES,
     HOLDOUT_BUDGET,
     LARGEST_HOLDOUT,
     Plan,
@@ -21,6 +21,7 @@ from gpo_dspy.plan import (
     candidates_per_step,
     holdout_size,
     make_plan,
+    trial_failures,
 )
 from gpo_dspy.program import optimizable_predictors, state_of
 from gpo_dspy.program_state import ProgramState
@@ -104,7 +105,7 @@ def data_and_plan(
         split = Split(settings.seed, size)
     size = split.holdout if optimizer.holdout else 0
     data = assign_roles(trainset, valset, testset, holdout=size, seed=split.seed)
-    candidates = settings.candidates_per_step or _candidates(optimizer, calls, start, data)
+    candidates, trial = _width_and_trial(optimizer, calls, start, data)
     max_steps = None
     if optimizer.epochs is not None:
         max_steps = optimizer.epochs * -(-len(data.train) // settings.batch_size)
@@ -118,7 +119,7 @@ def data_and_plan(
         max_steps=max_steps,
         candidates=candidates,
         evaluation=settings.evaluation,
-        trial=settings.trial,
+        trial=trial,
         claim=optimizer.holdout and testset is None,
     )
     return data, plan
@@ -139,15 +140,18 @@ def with_requests(
     )
 
 
-def _candidates(
+def _width_and_trial(
     optimizer: GPO, max_metric_calls: int | None, start: ProgramState, data: Data
-) -> int:
-    """Return how many rewrites a step has where the user does not say."""
-    other_limits = optimizer.limits != Limits() or optimizer.epochs is not None
-    if max_metric_calls is None or other_limits:  # nobody knows how large the run will be
-        return FEWEST_CANDIDATES
-    if optimizer.settings.evaluation == "full":  # a candidate costs the whole validation set
-        return FEWEST_CANDIDATES
-    # A large testset takes more than the share that the claim has of a run as a rule.
-    searched = (max_metric_calls - 2 * len(data.holdout)) / (1 - HOLDOUT_BUDGET)
-    return candidates_per_step(min(max_metric_calls, round(searched)), len(start.instructions))
+) -> tuple[int, int]:
+    """Return how many rewrites a step has, and how many failures each is tried on."""
+    settings, predictors = optimizer.settings, len(start.instructions)
+    if settings.evaluation == "full":  # a candidate costs the whole validation set
+        return settings.candidates_per_step or FULLY_SCORED_CANDIDATES, 0
+    if max_metric_calls is None or optimizer.limits != Limits() or optimizer.epochs is not None:
+        calls = auto_metric_calls("light", predictors)  # nobody knows how large the run will be
+    else:
+        # A large testset takes more than the share that the claim has of a run as a rule.
+        searched = (max_metric_calls - 2 * len(data.holdout)) / (1 - HOLDOUT_BUDGET)
+        calls = min(max_metric_calls, round(searched))
+    width = settings.candidates_per_step or candidates_per_step(calls, predictors)
+    return width, min(trial_failures(calls, predictors), settings.failures)

@@ -17,7 +17,7 @@ from gpo_dspy.evaluation.strata import stratified_difference
 from gpo_dspy.evaluation.verify import verify_rewrites
 from gpo_dspy.guards import make_guards
 from gpo_dspy.meta_prompt import percent
-from gpo_dspy.plan import Plan
+from gpo_dspy.plan import MOST_TRIAL_FAILURES, Plan
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.prompt_model import max_tokens_of
 from gpo_dspy.rewriter import Rewriter
@@ -85,7 +85,7 @@ class Proposer:
             language=settings.language,
             allow_examples=settings.allow_examples,
         )
-        self.asking = Asking(student, data, settings)
+        self.asking = Asking(student, data, settings, plan.trial)
 
     def retrieve(self, state: RunState, predictors: Sequence[str]) -> dict[str, UpdateDirection]:
         """Return the update direction: earlier prompts in ascending order of score."""
@@ -100,7 +100,8 @@ class Proposer:
 
         Its prompts stand in for rewrites, as candidates like any other.
         """
-        return self._mark_repeats(state, self._from_memory(state, predictors)[: self._width()])
+        width = self._width(self.plan.trial_of_recalled)
+        return self._mark_repeats(state, self._from_memory(state, predictors)[:width])
 
     def put_into_words(
         self, state: RunState, directions: Mapping[str, UpdateDirection]
@@ -155,9 +156,9 @@ class Proposer:
             most = 1
         return request_sizes(self._width(), most)
 
-    def _width(self) -> int:
-        """Return how many candidates the money allows for."""
-        return self.plan.width(self.board.remaining - self.plan.reserve)
+    def _width(self, trial: int | None = None) -> int:
+        """Return how many candidates the money allows for, with a trial of their own if given."""
+        return self.plan.width(self.board.remaining - self.plan.reserve, trial)
 
     def _current(self, state: RunState, predictor: str) -> ScoredPrompt:
         """Return a predictor's present prompt with the score of the program it stands in."""
@@ -190,7 +191,7 @@ class Proposer:
         new = [name for name in predictors if name not in rewritten]
         failed = failures_through(self.pool.results(state.current), new)
         rng = random.Random(f"{self.settings.seed}/{state.step + 1}/memory")
-        trial = tuple(rng.sample(failed, min(self.settings.trial, len(failed))))
+        trial = tuple(rng.sample(failed, min(self.plan.trial_of_recalled, len(failed))))
         found = [
             [
                 Rewrite(
@@ -211,14 +212,15 @@ class Proposer:
     def _mark_repeats(self, state: RunState, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Mark what was tried before, or stands twice in this step.
 
-        In a race a prompt gets one chance, and another where a changed trade-off makes it lead.
+        In a race a prompt gets one chance, another where a changed trade-off makes it lead, and
+        more where it is written again after a trial on few failures.
         The paper's rule bars only what was current before; scoring the rest again costs nothing,
         since every result is remembered.
         """
         marked, seen = [], set(state.accepted)
         for candidate in candidates:
             program = candidate.of(state.current)
-            tried = self.settings.acceptance == "improvement" and self.board.results(program)
+            tried = self.settings.acceptance == "improvement" and self._tried(program, candidate)
             done = program in seen or (tried and not self._leads_now(state, program))
             if candidate.usable and done:
                 rewrites = tuple(
@@ -229,6 +231,12 @@ class Proposer:
             seen.add(program)
             marked.append(candidate)
         return marked
+
+    def _tried(self, program: ProgramState, candidate: Candidate) -> bool:
+        """Tell whether a program was scored on enough, or on all that it would be tried on now."""
+        known = self.board.results(program)
+        new = set(candidate.failures_shown[: self.plan.trial]) - set(known)
+        return bool(known) and (len(known) >= MOST_TRIAL_FAILURES or not new)
 
     def _leads_now(self, state: RunState, program: ProgramState) -> bool:
         """Tell whether a program that lost at another trade-off would win at that of the step."""

@@ -165,8 +165,12 @@ class Search:
         self, state: RunState, candidates: Sequence[Candidate]
     ) -> dict[ProgramState, Standing]:
         """Score the usable candidates against the current program, the best standing first."""
-        trial = self.settings.trial
-        rivals = {c.of(state.current): c.failures_shown[:trial] for c in candidates if c.usable}
+        trial = self.plan.trial
+        rivals = {
+            c.of(state.current): c.failures_shown if c.recalled else c.failures_shown[:trial]
+            for c in candidates
+            if c.usable
+        }
         blocks: tuple[int, ...] = (FIRST_BLOCK, SHARED_BLOCK)
         if self.settings.evaluation == "full":
             blocks = (len(self.pool),)

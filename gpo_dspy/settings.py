@@ -8,7 +8,6 @@ from typing import Literal
 
 from gpo_dspy.acceptance import Acceptance
 from gpo_dspy.direction import Direction
-from gpo_dspy.evaluation.race import TRIAL_FAILURES
 from gpo_dspy.objective import Objective, Weights
 from gpo_dspy.plan import EvaluationMode
 from gpo_dspy.schedule import Schedule
@@ -39,11 +38,6 @@ class Settings:
     language: str | None = None
     allow_examples: bool = False
     objective: Objective = Objective()  # noqa: RUF009 - frozen
-
-    @property
-    def trial(self) -> int:
-        """Failures that a candidate is tried on before it meets shared examples."""
-        return min(self.failures, TRIAL_FAILURES) if self.evaluation == "race" else 0
 
     def weights(self, names: Sequence[str], step: int) -> Weights | None:
         """Return what counts in a step of several named scores; None if there is only one.

@@ -123,6 +123,11 @@ class Candidate:
         return bool(self.demos) or any(rewrite.fate.usable for rewrite in self.rewrites)
 
     @property
+    def recalled(self) -> bool:
+        """Whether it comes from the memory of earlier runs."""
+        return any(rewrite.origin for rewrite in self.rewrites)
+
+    @property
     def failures_shown(self) -> tuple[int, ...]:
         """Examples (by index) whose failures the authors were shown."""
         shown = [i for r in self.rewrites if r.fate.usable for i in r.failures_shown]

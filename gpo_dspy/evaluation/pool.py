@@ -11,7 +11,7 @@ from typing import TypeVar
 from gpo_dspy.data import Data
 from gpo_dspy.evaluation.adjusted import adjusted_means
 from gpo_dspy.evaluation.metric import NamedScores
-from gpo_dspy.evaluation.race import CAUTION, FIRST_BLOCK, SHARED_BLOCK, TRIAL_FAILURES
+from gpo_dspy.evaluation.race import CAUTION, FIRST_BLOCK, SHARED_BLOCK
 from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.strata import right, wrong
@@ -180,7 +180,7 @@ class Pool:
 
         A step that came to nothing may have tried to mend what cannot be mended.
         """
-        if len(wrong(self.results(program))) < TRIAL_FAILURES:
+        if len(wrong(self.results(program))) < max(self._plan.trial, 1):
             self._score_new(program, NEW_EXAMPLES)
 
     def seek_failures(self, program: ProgramState) -> None:

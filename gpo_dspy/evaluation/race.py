@@ -29,11 +29,8 @@ More would make surer of each step, and leave money for fewer of them: a false s
 what follows, for a program's results are kept and its successors are measured against it.
 """
 
-TRIAL_FAILURES = 3
-"""Failures in a trial at most: the first of those that the candidate's author was shown."""
-
 TRIAL_SURVIVORS = 2
-"""Candidates that go on from the trials to the shared blocks at most, or half, if that is more."""
+"""Candidates that go on from trials to shared blocks at most, or a quarter, if that is more."""
 
 CAUTION = 4.0
 """Examples' worth of belief that a candidate which left early is as good as the incumbent."""
@@ -101,7 +98,7 @@ class Race:
         if any(candidates.values()):
             if not self._score(candidates):
                 return []
-            alive = self._best(alive, max(TRIAL_SURVIVORS, len(alive) // 2))
+            alive = self._best(alive, max(TRIAL_SURVIVORS, len(alive) // 4))
         for block in sorted({min(block, len(self.pool)) for block in self.blocks}):
             while len(alive) > 1 and not self._can_pay(alive, block):
                 alive.pop()  # better fewer to the end than all of them halfway

@@ -236,6 +236,7 @@ def toy_gpo(metric: Callable[..., Any] = toy_metric, **arguments: Any) -> GPO:
         "prompt_model": rewriter_lm(toy_rewriter),
         "embedder": "hashed-ngrams",
         "num_threads": 1,
+        "candidates_per_step": 4,  # the toy rewriter has few ideas
         "verbose": False,
     }
     if not {"auto", "max_metric_calls", "epochs"} & set(arguments):

@@ -169,7 +169,7 @@ def test_who_forgets_some_now_and_then_is_asked_for_all_again() -> None:
 
 
 def test_each_rewrite_is_tried_on_failures_of_its_own() -> None:
-    (record, *_) = run(rewriter_lm(different), max_metric_calls=150).records
+    (record, *_) = run(rewriter_lm(different), max_metric_calls=800).records
     shown = [candidate.rewrite.failures_shown for candidate in record.candidates]
     assert len({frozenset(indices) for indices in shown}) == 1, "all saw the same"
     tried = Counter(index for indices in shown for index in indices[:3])

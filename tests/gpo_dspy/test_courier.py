@@ -106,8 +106,8 @@ def _story(result: GPOResult) -> dict[str, Any]:
 
 
 def test_a_run_in_processes_is_the_run_in_threads(pool: ProcessPoolExecutor) -> None:
-    here = _compile(max_metric_calls=90, num_threads=1)
-    there = _compile(max_metric_calls=90, executor=pool)
+    here = _compile(max_metric_calls=90, seed=1, num_threads=1)
+    there = _compile(max_metric_calls=90, seed=1, executor=pool)
     assert _story(there) == _story(here)
     assert there.task_usage.lm_calls == there.metric_calls > 50
 

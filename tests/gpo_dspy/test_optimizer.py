@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import random
 import re
@@ -415,27 +416,45 @@ def test_the_least_budget_pays_for_a_step(evaluation: str, candidates: int) -> N
 @pytest.mark.parametrize(
     ("arguments", "candidates"),
     [
-        ({"max_metric_calls": 1_000}, 8),
+        ({"max_metric_calls": 1_000}, 12),
         ({"max_metric_calls": 1_000, "candidates_per_step": 3}, 3),
-        ({"auto": "light", "testset": toy_examples(500, start=200)}, 4),  # the claim's calls
+        ({"auto": "light", "testset": toy_examples(500, start=200)}, 9),  # the claim's calls
         ({"max_metric_calls": 1_000, "evaluation": "full"}, 4),
-        ({"max_metric_calls": 1_000, "max_seconds": 3_600.0}, 4),  # may end at any time
-        ({"max_metric_calls": 1_000, "epochs": 1}, 4),
-        ({"epochs": 1}, 4),
+        ({"max_metric_calls": 1_000, "max_seconds": 3_600.0}, 9),  # may end at any time
+        ({"max_metric_calls": 1_000, "epochs": 1}, 9),
+        ({"epochs": 1}, 9),
     ],
 )
 def test_steps_are_as_wide_as_the_run_is_known_to_be_large(
     arguments: dict[str, Any], candidates: int
 ) -> None:
-    result = _compile(dspy.Predict(QA), **arguments).detailed_results
+    result = _compile(
+        dspy.Predict(QA), **({"candidates_per_step": None} | arguments)
+    ).detailed_results
     assert result.plan.candidates == candidates
     asked = [record for record in result.records if record.predictors]
     assert {len(record.candidates) for record in asked} == {candidates}
 
 
+def test_what_failed_a_short_trial_is_tried_again_if_it_is_written_again() -> None:
+    lm = rewriter_lm(lambda _: {"improved_prompt": "The same words again and again."})
+    result = _compile(dspy.Predict(QA), prompt_model=lm, candidates_per_step=1).detailed_results
+    tried = [c.score is not None for record in result.records for c in record.candidates]
+    assert result.plan.trial == 1
+    assert tried[0]
+    assert sum(tried) == 3, "as often as a long trial has failures"
+    assert result.fates["REPEATED"] == len(tried) - 3
+
+
 def test_the_last_calls_pay_for_narrower_steps() -> None:
+    numbers = itertools.count()
+    lm = rewriter_lm(lambda _: {"improved_prompt": f"Useless words, try {next(numbers)}."})
     result = _compile(
-        dspy.Predict(QA), candidates_per_step=12, max_metric_calls=150, holdout=False
+        dspy.Predict(QA),
+        prompt_model=lm,
+        candidates_per_step=12,
+        max_metric_calls=100,
+        holdout=False,
     ).detailed_results
     widths = [len(record.candidates) for record in result.records]
     assert widths[0] == 12

@@ -19,6 +19,7 @@ from gpo_dspy.plan import (
     candidates_per_step,
     holdout_size,
     make_plan,
+    trial_failures,
 )
 
 
@@ -130,7 +131,13 @@ def test_auto_grows_by_half_with_each_further_predictor() -> None:
 @pytest.mark.parametrize("predictors", [1, 2, 5])
 def test_steps_of_a_larger_run_are_wider_however_many_predictors(predictors: int) -> None:
     runs = (auto_metric_calls(name, predictors) for name in AUTO_METRIC_CALLS)  # type: ignore[arg-type]
-    assert [candidates_per_step(calls, predictors) for calls in runs] == [4, 8, 16]
+    assert [candidates_per_step(calls, predictors) for calls in runs] == [9, 12, 16]
+
+
+@pytest.mark.parametrize(("calls", "trial"), [(30, 1), (399, 1), (400, 2), (600, 3), (9_000, 3)])
+def test_trials_are_short_where_money_is(calls: int, trial: int) -> None:
+    assert trial_failures(calls, 1) == trial
+    assert trial_failures(2 * calls, 3) == trial
 
 
 @given(calls=st.integers(1, 100_000))

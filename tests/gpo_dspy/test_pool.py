@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 import dspy
@@ -24,11 +25,13 @@ PLAN = Plan(10_000, 10, None, 4, N, 0, holdout=0, first_round=4, last_round=12)
 OLD, NEW = (ProgramState((("self", name),)) for name in ("old", "new"))
 
 
-def _pool(limit: int = 10_000, **scores: Sequence[float]) -> tuple[Pool, Scoreboard]:
+def _pool(
+    limit: int = 10_000, plan: Plan = PLAN, **scores: Sequence[float]
+) -> tuple[Pool, Scoreboard]:
     student = dspy.Predict("number -> answer")
     board = Scoreboard(student, EXAMPLES, TableRunner(scores), limit)  # type: ignore[arg-type]
     order = random.Random(0).sample(range(N), N)
-    return Pool(board, order, {i: frozenset({i}) for i in range(N)}, PLAN), board
+    return Pool(board, order, {i: frozenset({i}) for i in range(N)}, plan), board
 
 
 def _binary(right: set[int]) -> list[float]:
@@ -139,9 +142,11 @@ def test_what_is_left_of_the_money_seeks_failures_too() -> None:
     assert board.remaining == PLAN.least_step
 
 
-@pytest.mark.parametrize(("failures", "new"), [(2, NEW_EXAMPLES), (3, 0)])
-def test_more_is_scored_where_a_trial_lacks_failures(failures: int, new: int) -> None:
-    pool, board = _pool(new=_binary(set(range(failures, N))))
+@pytest.mark.parametrize(
+    ("trial", "failures", "new"), [(3, 2, NEW_EXAMPLES), (3, 3, 0), (1, 0, NEW_EXAMPLES), (1, 1, 0)]
+)
+def test_more_is_scored_where_a_trial_lacks_failures(trial: int, failures: int, new: int) -> None:
+    pool, board = _pool(plan=replace(PLAN, trial=trial), new=_binary(set(range(failures, N))))
     board.evaluate((NEW, i) for i in range(12))
     pool.seek_more(NEW)
     assert len(pool.results(NEW)) == 12 + new

@@ -136,11 +136,11 @@ def test_trials_decide_who_reaches_the_shared_examples() -> None:
     assert race.standings[_name(0)].evaluations > 2
 
 
-def test_the_better_half_of_many_survives_the_trial() -> None:
-    rows = [[0.0] * N, *([0.1 * i] * N for i in range(1, 9))]
-    trials = {_name(i): (1, 2) for i in range(8)}
+def test_the_best_quarter_of_many_survives_the_trial() -> None:
+    rows = [[0.0] * N, *([i / 16] * N for i in range(1, 17))]
+    trials = {_name(i): (1, 2) for i in range(16)}
     race, _, _ = _race(_table(*rows), trials, blocks=(12,))
-    assert {s for s in race.standings if race.standings[s].complete} == {*map(_name, range(4, 8))}
+    assert {s for s in race.standings if race.standings[s].complete} == {*map(_name, range(12, 16))}
 
 
 def test_short_money_takes_one_candidate_to_the_end_rather_than_two_halfway() -> None:

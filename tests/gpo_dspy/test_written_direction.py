@@ -502,7 +502,7 @@ def test_no_more_is_recalled_than_the_money_pays_for(
         first = result.records[0].candidates
         left = calls - (result.records[0].metric_calls - sum(c.evaluations for c in first))
         assert {c.rewrite.fate for c in first} == {Fate.RECALLED}
-        assert len(first) == result.plan.width(left)
+        assert len(first) == result.plan.width(left, result.plan.trial_of_recalled)
         assert all(c.evaluations for c in first)
 
 
