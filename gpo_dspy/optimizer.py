@@ -63,7 +63,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             default: none do, and the budget is used.
         candidates_per_step: Rewrites a step. More keep more threads busy and take fewer rounds, and
             learn less from each metric call. Default: 8, and one more for every 250 metric calls,
-            up to 16; under other limits, which may end the run sooner, as in ``auto="light"``.
+            up to 16; 4 where each has a request of its own; under other limits, which may end the
+            run sooner, as in ``auto="light"``.
         rewrites_per_request: Rewrites that one request asks the prompt model for; several share
             what a request shows, and so cost less. Default: all of a step, as far as replies do
             not get too long. A prompt model that does not write several is asked for one each.

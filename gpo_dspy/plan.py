@@ -28,8 +28,8 @@ A small run needs its steps one after another: each learns from the one before. 
 to steps that mend little, and takes fewer rounds, hence less time, if they are wide.
 """
 
-FULLY_SCORED_CANDIDATES = 4
-"""Rewrites a step, by default, where each is scored on the whole validation set."""
+COSTLY_CANDIDATES = 4
+"""Rewrites a step, by default, where each costs a request or the whole validation set."""
 
 MOST_TRIAL_FAILURES = 3
 """Failures in a trial at most: the first of those that the candidate's author was shown."""

@@ -13,7 +13,7 @@ from gpo_dspy.budget import Limits
 from gpo_dspy.data import Data, Split, assign_roles
 from gpo_dspy.direction import kinds_of
 from gpo_dspy.plan import (
-    FULLY_SCORED_CANDIDATES,
+    COSTLY_CANDIDATES,
     HOLDOUT_BUDGET,
     LARGEST_HOLDOUT,
     Plan,
@@ -146,12 +146,15 @@ def _width_and_trial(
     """Return how many rewrites a step has, and how many failures each is tried on."""
     settings, predictors = optimizer.settings, len(start.instructions)
     if settings.evaluation == "full":  # a candidate costs the whole validation set
-        return settings.candidates_per_step or FULLY_SCORED_CANDIDATES, 0
-    if max_metric_calls is None or optimizer.limits != Limits() or optimizer.epochs is not None:
-        calls = auto_metric_calls("light", predictors)  # nobody knows how large the run will be
-    else:
+        return settings.candidates_per_step or COSTLY_CANDIDATES, 0
+    calls = auto_metric_calls("light", predictors)
+    if max_metric_calls is not None:
         # A large testset takes more than the share that the claim has of a run as a rule.
         searched = (max_metric_calls - 2 * len(data.holdout)) / (1 - HOLDOUT_BUDGET)
-        calls = min(max_metric_calls, round(searched))
-    width = settings.candidates_per_step or candidates_per_step(calls, predictors)
-    return width, min(trial_failures(calls, predictors), settings.failures)
+        # With other limits nobody knows how large the run will be.
+        most = calls if optimizer.limits != Limits() or optimizer.epochs else max_metric_calls
+        calls = min(most, max_metric_calls, round(searched))
+    alone = settings.rewrites_per_request == 1
+    width = COSTLY_CANDIDATES if alone else candidates_per_step(calls, predictors)
+    trial = min(trial_failures(calls, predictors), settings.failures)
+    return settings.candidates_per_step or width, trial

@@ -17,7 +17,7 @@ from gpo_dspy.evaluation.strata import stratified_difference
 from gpo_dspy.evaluation.verify import verify_rewrites
 from gpo_dspy.guards import make_guards
 from gpo_dspy.meta_prompt import percent
-from gpo_dspy.plan import MOST_TRIAL_FAILURES, Plan
+from gpo_dspy.plan import COSTLY_CANDIDATES, MOST_TRIAL_FAILURES, Plan
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.prompt_model import max_tokens_of
 from gpo_dspy.rewriter import Rewriter
@@ -152,9 +152,11 @@ class Proposer:
         """Return for how many candidates each request of a step is."""
         limit = max_tokens_of(self.rewriter.prompt_model.lm)
         most = rewrites_per_request(self.settings, [p.text for p in current], words, limit)
+        width = self._width()
         if _writes_one_only(state.records):
             most = 1
-        return request_sizes(self._width(), most)
+            width = min(width, self.settings.candidates_per_step or COSTLY_CANDIDATES)
+        return request_sizes(width, most)
 
     def _width(self, trial: int | None = None) -> int:
         """Return how many candidates the money allows for, with a trial of their own if given."""

@@ -16,7 +16,7 @@ from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.strata import right, wrong
 from gpo_dspy.front import FrontMember, non_dominated
-from gpo_dspy.plan import Plan
+from gpo_dspy.plan import MOST_TRIAL_FAILURES, Plan
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.settings import Settings
 
@@ -176,11 +176,11 @@ class Pool:
         self.seek_failures(program)
 
     def seek_more(self, program: ProgramState) -> None:
-        """Score a program on examples new to it, if it has fewer failures than a trial takes.
+        """Score a program on examples new to it, if it has fewer failures than the longest trial.
 
         A step that came to nothing may have tried to mend what cannot be mended.
         """
-        if len(wrong(self.results(program))) < max(self._plan.trial, 1):
+        if len(wrong(self.results(program))) < MOST_TRIAL_FAILURES:
             self._score_new(program, NEW_EXAMPLES)
 
     def seek_failures(self, program: ProgramState) -> None:

@@ -84,7 +84,8 @@ class Race:
     def run(self, candidates: Mapping[ProgramState, Sequence[int]]) -> list[ProgramState]:
         """Race candidates to the end, or as far as the metric calls go.
 
-        After each round those that do not beat the incumbent leave, and the weaker half.
+        After each round those that do not beat the incumbent leave, and the weaker half; after the
+        trials all but the best two, or the best quarter.
 
         Args:
             candidates: Programs that differ from each other and from the incumbent, each with

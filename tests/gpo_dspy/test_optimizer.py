@@ -420,6 +420,7 @@ def test_the_least_budget_pays_for_a_step(evaluation: str, candidates: int) -> N
         ({"max_metric_calls": 1_000, "candidates_per_step": 3}, 3),
         ({"auto": "light", "testset": toy_examples(500, start=200)}, 10),  # the claim's calls
         ({"max_metric_calls": 1_000, "evaluation": "full"}, 4),
+        ({"max_metric_calls": 1_000, "rewrites_per_request": 1}, 4),
         ({"max_metric_calls": 1_000, "max_seconds": 3_600.0}, 9),  # may end at any time
         ({"max_metric_calls": 1_000, "epochs": 1}, 9),
         ({"epochs": 1}, 9),
