@@ -148,10 +148,11 @@ def test_each_module_takes_a_request() -> None:
 
 def test_who_writes_one_only_is_soon_asked_for_one_each() -> None:
     lm = scripted_lm(different)
-    result = run(lm, max_metric_calls=400)
+    result = run(lm, max_metric_calls=400, candidates_per_step=None)
     asked = wanted(lm.engine.prompts)
     steps = [len(record.candidates) for record in result.records]
     assert len(steps) > 3
+    assert steps[:3] == [9, 9, 4], "steps are narrower where each rewrite costs a request"
     expected = [[n, *[1] * (n - 1)] for n in steps[:2]] + [[1] * n for n in steps[2:]]
     assert asked == [n for step in expected for n in step]
     assert not any(r.asked_alone for c in result.records[2].candidates for r in c.rewrites)

@@ -422,6 +422,7 @@ def test_the_least_budget_pays_for_a_step(evaluation: str, candidates: int) -> N
         ({"max_metric_calls": 1_000, "evaluation": "full"}, 4),
         ({"max_metric_calls": 1_000, "rewrites_per_request": 1}, 4),
         ({"max_metric_calls": 1_000, "max_seconds": 3_600.0}, 9),  # may end at any time
+        ({"max_metric_calls": 200, "max_seconds": 3_600.0}, 8),
         ({"max_metric_calls": 1_000, "epochs": 1}, 9),
         ({"epochs": 1}, 9),
     ],
@@ -433,8 +434,8 @@ def test_steps_are_as_wide_as_the_run_is_known_to_be_large(
         dspy.Predict(QA), **({"candidates_per_step": None} | arguments)
     ).detailed_results
     assert result.plan.candidates == candidates
-    asked = [record for record in result.records if record.predictors]
-    assert {len(record.candidates) for record in asked} == {candidates}
+    first = next(record for record in result.records if record.predictors)
+    assert len(first.candidates) == candidates
 
 
 def test_what_failed_a_short_trial_is_tried_again_if_it_is_written_again() -> None:
