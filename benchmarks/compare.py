@@ -225,6 +225,7 @@ ABLATIONS: dict[str, Callable[..., Any]] = {
     "GPO, no schedule": gpo_varied(schedule="constant"),
     "GPO, no race": gpo_varied(evaluation="full"),
     "GPO, no failures": gpo_varied(failures=0),
+    # as many candidates as GPO has at 400 calls
     "GPO, a request each": gpo_varied(rewrites_per_request=1, candidates_per_step=9),
 }
 READS_FEEDBACK = ("GPO", "GEPA")

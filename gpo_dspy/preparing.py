@@ -147,13 +147,14 @@ def _width_and_trial(
     settings, predictors = optimizer.settings, len(start.instructions)
     if settings.evaluation == "full":  # a candidate costs the whole validation set
         return settings.candidates_per_step or COSTLY_CANDIDATES, 0
-    calls = auto_metric_calls("light", predictors)
+    sizes = []  # the run has the smallest of them
+    if max_metric_calls is None or optimizer.limits != Limits() or optimizer.epochs is not None:
+        sizes.append(auto_metric_calls("light", predictors))  # nobody knows: a guess
     if max_metric_calls is not None:
         # A large testset takes more than the share that the claim has of a run as a rule.
         searched = (max_metric_calls - 2 * len(data.holdout)) / (1 - HOLDOUT_BUDGET)
-        # With other limits nobody knows how large the run will be.
-        most = calls if optimizer.limits != Limits() or optimizer.epochs else max_metric_calls
-        calls = min(most, max_metric_calls, round(searched))
+        sizes += [max_metric_calls, round(searched)]
+    calls = min(sizes)
     alone = settings.rewrites_per_request == 1
     width = COSTLY_CANDIDATES if alone else candidates_per_step(calls, predictors)
     trial = min(trial_failures(calls, predictors), settings.failures)

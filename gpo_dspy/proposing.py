@@ -237,7 +237,7 @@ class Proposer:
     def _tried(self, program: ProgramState, candidate: Candidate) -> bool:
         """Tell whether a program was scored on enough, or on all that it would be tried on now."""
         known = self.board.results(program)
-        new = set(candidate.failures_shown[: self.plan.trial]) - set(known)
+        new = set(candidate.trial(self.plan.trial)) - set(known)
         return bool(known) and (len(known) >= MOST_TRIAL_FAILURES or not new)
 
     def _leads_now(self, state: RunState, program: ProgramState) -> bool:
@@ -257,7 +257,7 @@ class Proposer:
 def _writes_one_only(records: Sequence[StepRecord]) -> bool:
     """Tell whether two steps in a row had to ask again for most of what replies were to hold."""
     steps = [
-        [r for c in record.candidates for r in c.rewrites if not r.origin] for record in records
+        [r for c in record.candidates if not c.recalled for r in c.rewrites] for record in records
     ]
     in_vain = [2 * sum(r.asked_alone for r in step) > len(step) for step in steps if step]
     return any(first and second for first, second in pairwise(in_vain))
@@ -265,4 +265,4 @@ def _writes_one_only(records: Sequence[StepRecord]) -> bool:
 
 def _asked_for(record: StepRecord) -> bool:
     """Tell whether the prompt model wrote the candidates of a step."""
-    return any(not rewrite.origin for c in record.candidates for rewrite in c.rewrites)
+    return any(c.rewrites and not c.recalled for c in record.candidates)

@@ -166,11 +166,7 @@ class Search:
     ) -> dict[ProgramState, Standing]:
         """Score the usable candidates against the current program, the best standing first."""
         trial = self.plan.trial
-        rivals = {
-            c.of(state.current): c.failures_shown if c.recalled else c.failures_shown[:trial]
-            for c in candidates
-            if c.usable
-        }
+        rivals = {c.of(state.current): c.trial(trial) for c in candidates if c.usable}
         blocks: tuple[int, ...] = (FIRST_BLOCK, SHARED_BLOCK)
         if self.settings.evaluation == "full":
             blocks = (len(self.pool),)

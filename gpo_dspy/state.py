@@ -133,6 +133,14 @@ class Candidate:
         shown = [i for r in self.rewrites if r.fate.usable for i in r.failures_shown]
         return tuple(dict.fromkeys(shown))
 
+    def trial(self, failures: int) -> tuple[int, ...]:
+        """Return the examples (by index) that it is tried on: a recalled one on all it came with.
+
+        Args:
+            failures: On how many of those that its authors were shown, otherwise.
+        """
+        return self.failures_shown if self.recalled else self.failures_shown[:failures]
+
     def of(self, parent: ProgramState) -> ProgramState:
         """Return the parent with what is usable of the change."""
         texts = {r.predictor: r.text for r in self.rewrites if r.fate.usable}

@@ -215,6 +215,24 @@ class TableRunner:
             yield position, Evaluation(self.scores[text][index], Outcome.SCORED)
 
 
+class Gauge:
+    """Counts how many are within at a time, in any thread."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._within = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._within += 1
+            self.most = max(self.most, self._within)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._within -= 1
+
+
 class CountingMetric:
     """The toy metric; counts its calls by question, in any thread."""
 

@@ -19,6 +19,7 @@ import dspy
 import pytest
 from fakes import (
     CountingMetric,
+    Gauge,
     Prompted,
     rewriter_lm,
     scripted_lm,
@@ -79,21 +80,16 @@ def test_an_executor_changes_nothing_but_the_threads() -> None:
 def test_how_many_calls_are_under_way_in_an_executor(
     num_threads: int | None, workers: int, most: int
 ) -> None:
-    running, seen, lock = 0, [0], threading.Lock()
+    gauge = Gauge()
 
     def reply(prompted: Prompted) -> Any:
-        nonlocal running
-        with lock:
-            running += 1
-            seen.append(running)
-        time.sleep(0.003)
-        with lock:
-            running -= 1
+        with gauge:
+            time.sleep(0.003)
         return toy_solver(prompted)
 
     with ThreadPoolExecutor(workers) as pool:
         _compile(scripted_lm(reply), executor=pool, num_threads=num_threads, max_metric_calls=80)
-    assert max(seen) == most
+    assert gauge.most == most
 
 
 def test_limits_hold_in_an_executor() -> None:

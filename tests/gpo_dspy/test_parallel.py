@@ -18,7 +18,7 @@ from pathlib import Path
 
 import dspy
 import pytest
-from fakes import scripted_lm, toy_solver
+from fakes import Gauge, scripted_lm, toy_solver
 
 from gpo_dspy.execution import parallel
 from gpo_dspy.execution.executors import places, submit_here
@@ -48,19 +48,14 @@ def test_no_items_no_threads() -> None:
 
 
 def test_never_more_at_a_time_than_asked_for() -> None:
-    running, most, lock = 0, 0, threading.Lock()
+    gauge = Gauge()
 
     def work(item: int) -> None:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.002)
-        with lock:
-            running -= 1
+        with gauge:
+            time.sleep(0.002)
 
     ordered_map(work, range(30), num_threads=5)
-    assert 2 <= most <= 5
+    assert 2 <= gauge.most <= 5
 
 
 def test_the_callers_context_is_carried_along() -> None:

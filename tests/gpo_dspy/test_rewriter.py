@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 import dspy
 import pytest
 from dspy import lm15
-from fakes import NO_WAITING, Prompted, Reply, scripted_lm
+from fakes import NO_WAITING, Gauge, Prompted, Reply, scripted_lm
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -368,21 +367,16 @@ def test_a_request_that_cannot_be_smaller_is_not_made_again() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_no_more_requests_at_a_time_than_threads(threads: int) -> None:
-    lock, running, most = threading.Lock(), 0, 0
+    gauge = Gauge()
 
     def answer(prompted: Prompted) -> Mapping[str, str]:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.01)
-        with lock:
-            running -= 1
+        with gauge:
+            time.sleep(0.01)
         return _reply(f"{START} {prompted.fields.get('variation', '')[18:19]}")
 
     rewriter = Rewriter(_model(answer, num_threads=threads))
     rewriter.write([(_request(rewrites=4), GUARD)] * 3)
-    assert 1 <= most <= threads
+    assert 1 <= gauge.most <= threads
 
 
 def test_nothing_in_json_is_no_prompt() -> None:
