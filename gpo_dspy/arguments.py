@@ -25,6 +25,7 @@ LEAST = {
     "epochs": 1,
     "stop_after": 1,
     "candidates_per_step": 1,
+    "steps_at_once": 1,
     "rewrites_per_request": 1,
     "failures": 0,
     "task_examples": 0,
@@ -38,6 +39,7 @@ ABOVE_ZERO = ("max_cost", "max_seconds", "example_timeout")
 OPTIONAL = (
     "auto",
     "candidates_per_step",
+    "steps_at_once",
     "rewrites_per_request",
     "memory",
     "storage",
@@ -87,6 +89,11 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         raise ValueError(
             "acceptance='best_new' contradicts evaluation='race': a race measures candidates only "
             "against the current prompt; use evaluation='full' with it, as GPO.paper does."
+        )
+    if given["acceptance"] == "best_new" and given.get("steps_at_once", 1) > 1:
+        raise ValueError(
+            f"acceptance='best_new' contradicts steps_at_once={given['steps_at_once']}: each step "
+            "starts from what the one before found; leave steps_at_once out."
         )
 
 

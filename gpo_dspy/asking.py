@@ -18,7 +18,7 @@ from gpo_dspy.meta_prompt import MetaPrompt, rules
 from gpo_dspy.program import describe_predictor
 from gpo_dspy.settings import Settings
 from gpo_dspy.showing import deal, failures_through, show_example, show_failure
-from gpo_dspy.state import RunState, ScoredPrompt, UpdateDirection
+from gpo_dspy.state import RunState, UpdateDirection
 from gpo_dspy.trajectory import Trajectory
 from gpo_dspy.wording import latest_texts
 
@@ -63,7 +63,6 @@ class Asking:
         self,
         step: int,
         sizes: Sequence[int],
-        current: Mapping[str, ScoredPrompt],
         directions: Mapping[str, UpdateDirection],
         words: int,
         results: Mapping[int, Evaluation],
@@ -76,15 +75,14 @@ class Asking:
         Args:
             step: The step to come, from 1.
             sizes: For how many candidates each request is.
-            current: The present prompts of the predictors to be rewritten.
-            directions: Their update directions.
+            directions: The update directions of the predictors to be rewritten.
             words: The word budget.
             results: What is known of the current program, by example index.
             objective: What the score is made of, if of several scores.
         """
         settings = self.settings
         rng = random.Random(f"{settings.seed}/{step}/requests")
-        failed = failures_through(results, current)
+        failed = failures_through(results, directions)
         hands = deal(failed, hands=len(sizes), size=settings.failures, random_state=rng)
         orders = [self._orders(hand, size, rng) for hand, size in zip(hands, sizes, strict=True)]
         numbers = accumulate(sizes[:-1], initial=1)  # of the first rewrite of each request
@@ -96,8 +94,8 @@ class Asking:
                 Request(
                     MetaPrompt(
                         task_description=describe_predictor(self.student, predictor),
-                        retrieved=directions[predictor].prompts,
-                        current=prompt,
+                        retrieved=direction.prompts,
+                        current=direction.current,
                         examples=examples,
                         failures=self._show_failures(hand, results, predictor),
                         words=words,
@@ -108,14 +106,14 @@ class Asking:
                         ),
                         rules=rules(settings.language, allow_examples=settings.allow_examples),
                         objective=objective,
-                        summary=directions[predictor].text("summary"),
-                        reflection=directions[predictor].text("reflection"),
+                        summary=direction.text("summary"),
+                        reflection=direction.text("reflection"),
                     ),
                     tried_on,
                 )
                 for number, size, hand, tried_on in parts
             ]
-            for predictor, prompt in current.items()
+            for predictor, direction in directions.items()
         }
 
     def _orders(
@@ -130,7 +128,7 @@ class Asking:
     def views(
         self,
         state: RunState,
-        current: Mapping[str, ScoredPrompt],
+        directions: Mapping[str, UpdateDirection],
         trajectories: Mapping[str, Trajectory],
         results: Mapping[int, Evaluation],
         objective: str = "",
@@ -139,7 +137,7 @@ class Asking:
 
         Args:
             state: Where the run stands; its records hold the texts of earlier steps.
-            current: The present prompts of the predictors to be rewritten.
+            directions: The update directions so far of the predictors to be rewritten.
             trajectories: What was tried, by predictor.
             results: What is known of the current program, by example index.
             objective: What the score is made of, if of several scores.
@@ -147,21 +145,21 @@ class Asking:
 
         def failures(predictor: str, count: int) -> tuple[str, ...]:
             failed = failures_through(results, [predictor])
-            rng = random.Random(f"{self.settings.seed}/{state.step + 1}/{predictor}/direction")
+            rng = random.Random(f"{self.settings.seed}/{state.next_step}/{predictor}/direction")
             drawn = rng.sample(failed, min(count, len(failed)))
             return self._show_failures(drawn, results, predictor)
 
         return {
             name: View(
-                step=state.step + 1,
+                step=state.next_step,
                 task_description=describe_predictor(self.student, name),
                 trajectory=trajectories[name],
-                current=prompt,
+                current=direction.current,
                 former=latest_texts(state.records, name),
                 failures=partial(failures, name),
                 objective=objective,
             )
-            for name, prompt in current.items()
+            for name, direction in directions.items()
         }
 
     def _show_failures(

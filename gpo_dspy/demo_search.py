@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import dspy
 
 from gpo_dspy.data import Data
@@ -60,15 +62,25 @@ class DemoSearch:
         self._board, self._pool, self._plan = board, pool, plan
         self._wanted = settings.max_bootstrapped_demos
 
-    def propose(self, state: RunState) -> list[Candidate]:
+    def on(self, board: Scoreboard, pool: Pool) -> DemoSearch:
+        """Return the same with what another scoreboard knows."""
+        other = copy(self)
+        other._board, other._pool = board, pool
+        return other
+
+    def is_due(self, step: int) -> bool:
+        """Tell whether a step, counted from 1, draws demos."""
+        return self._source.is_used and step % DEMO_EVERY == 1
+
+    async def propose(self, state: RunState) -> list[Candidate]:
         """Return demo sets to race in the step to come; none in most steps."""
         left = self._board.remaining - self._plan.reserve - self._plan.least_step
-        if not self._source.is_used or state.step % DEMO_EVERY or left < RACE_CALLS:
+        if not self.is_due(state.next_step) or left < RACE_CALLS:
             return []
-        self._seek_successes(state)
+        await self._seek_successes(state)
         known = self._pool.results(state.current)
         sets = self._source.propose(
-            state.step + 1,
+            state.next_step,
             DEMO_SETS,
             self._succeeded(state),
             [index for index in wrong(known) if index in self._is_train],
@@ -90,7 +102,7 @@ class DemoSearch:
                     found.setdefault(index, known[index])
         return dict(sorted(found.items(), key=lambda item: -item[1].score))
 
-    def _seek_successes(self, state: RunState) -> None:
+    async def _seek_successes(self, state: RunState) -> None:
         """Score the current program on more training examples, if too few went right so far."""
         left = [index for index in self._pool.common(state.current) if index in self._is_train]
         left = left or list(self._train)  # a race has training examples in its pool, others do not
@@ -100,4 +112,4 @@ class DemoSearch:
             if len(self._succeeded(state)) >= self._wanted or spare < FIRST_BLOCK:
                 return
             batch = missing[begin : begin + FIRST_BLOCK]
-            self._board.evaluate((state.current, index) for index in batch)
+            await self._board.evaluate((state.current, index) for index in batch)

@@ -8,16 +8,26 @@
     | update                  | a rewrite by the prompt model                      |
     | step                    | candidates are scored, the best becomes current    |
 
-Everything random is drawn from (seed, step), so that a step can be replayed from its state.
+A large run has several steps under way, as gradient descent with several workers has: each begins
+from what was known then, and they count in the order in which they began (stale synchronous
+parallel, Ho et al. 2013). Everything random is drawn from (seed, step), so that the same call takes
+the same steps however long its calls last.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from gpo_dspy.budget import BudgetSpent
-from gpo_dspy.search import Search
+from gpo_dspy.errors import BackendUnavailable
+from gpo_dspy.search import Search, StepUnderWay
 from gpo_dspy.state import RunState, StopReason
+from gpo_dspy.step import Step, StepDone
+
+STOPS = (BudgetSpent, BackendUnavailable, KeyboardInterrupt)
+"""What ends a run, and leaves what its steps have found."""
 
 
 def optimize(
@@ -33,27 +43,49 @@ def optimize(
     Returns:
         The last state, and why the run ended.
     """
-    while (reason := search.stop_reason(state)) is None:
-        try:
-            state = step(search, state)
-        except BudgetSpent as spent:
-            return state, spent.reason
+    under_way: deque[StepUnderWay] = deque()
+
+    def take_in_the_oldest() -> None:
+        nonlocal state
+        done = search.finish(under_way.popleft())
+        state = search.record(state, done)
         on_step(state)
-    return state, reason
+        if done.stopped_by is not None:
+            raise done.stopped_by
+
+    while True:
+        reason = search.stop_reason(state, under_way)
+        try:
+            begun = search.begin(step, state, under_way) if reason is None else None
+            if begun is not None:
+                under_way.append(begun)
+            elif under_way:
+                take_in_the_oldest()
+            elif reason is not None:
+                return state, reason
+        except STOPS as stop:
+            while under_way:
+                with suppress(*STOPS):
+                    take_in_the_oldest()
+            reason = search.stop_reason(state, under_way)
+            if isinstance(stop, BudgetSpent):
+                return state, stop.reason
+            if reason is None or isinstance(stop, KeyboardInterrupt):
+                raise
+            return state, reason  # there was nothing left to do
 
 
-def step(search: Search, state: RunState) -> RunState:
-    """Take one step: the next state, with the best candidate as its current program."""
+async def step(parts: Step) -> StepDone:
+    """Take one step: what became of the candidates."""
     words, directions = 0, {}
-    with search.aim(state):  # of several objectives: at one trade-off
-        candidates = search.new_demos(state)
-        if not candidates:  # the step is for instructions, as most are
-            predictors = search.select_predictors(state)
-            words = search.word_budget(state)
-            directions = search.proposer.retrieve(state, predictors)
-            candidates = search.proposer.recalled(state, predictors)
-            if not candidates:  # no earlier run knows better
-                directions = search.proposer.put_into_words(state, directions)
-                candidates = search.proposer.rewrite(state, words, directions)
-        standings = search.score(state, candidates)
-    return search.record(state, words, directions, candidates, standings)
+    candidates = await parts.new_demos()
+    if not candidates:  # the step is for instructions, as most are
+        predictors = parts.select_predictors()
+        words = parts.word_budget()
+        directions = parts.retrieve(predictors)
+        candidates = parts.recalled(predictors)
+        if not candidates:  # no earlier run knows better
+            directions = await parts.put_into_words(directions)
+            candidates = await parts.rewrite(words, directions)
+    standings = await parts.score(candidates)
+    return await parts.settle(words, directions, candidates, standings)

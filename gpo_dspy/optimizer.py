@@ -65,6 +65,11 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             learn less from each metric call. Default: 8, and one more for every 250 metric calls,
             up to 16; 4 where each has a request of its own; under other limits, which may end the
             run sooner, as in ``auto="light"``.
+        steps_at_once: Steps under way at the same time at most: one that begins beside others does
+            not know what they find, so there are the more the longer none has found anything.
+            Keeps many threads busy, and a slow prompt model. Default: 1 for every 250 metric
+            calls, up to 12; 1 with ``evaluation="full"``, and as in ``auto="light"`` under other
+            limits.
         rewrites_per_request: Rewrites that one request asks the prompt model for; several share
             what a request shows, and so cost less. Default: all of a step, as far as replies do
             not get too long. A prompt model that does not write several is asked for one each.
@@ -155,6 +160,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         epochs: int | None = None,
         stop_after: int | None = None,
         candidates_per_step: int | None = None,
+        steps_at_once: int | None = None,
         rewrites_per_request: int | None = None,
         direction: str | Direction = "relevance",
         schedule: str | Schedule | Callable[[int, int, Sequence[float]], int] = "cosine",
@@ -218,6 +224,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             candidates_per_step=candidates_per_step,
             rewrites_per_request=rewrites_per_request,
             stop_after=stop_after,
+            steps_at_once=steps_at_once,
             failures=failures,
             task_examples=task_examples,
             batch_size=batch_size,

@@ -7,7 +7,7 @@ from math import ceil
 from typing import Literal
 
 from gpo_dspy.data import Data
-from gpo_dspy.evaluation.race import FIRST_BLOCK, SHARED_BLOCK
+from gpo_dspy.evaluation.race import FIRST_BLOCK, NEW_EXAMPLES, SHARED_BLOCK, survivors
 
 EvaluationMode = Literal["race", "full"]
 Auto = Literal["light", "medium", "heavy"]
@@ -30,6 +30,12 @@ to steps that mend little, and takes fewer rounds, hence less time, if they are 
 
 COSTLY_CANDIDATES = 4
 """Rewrites a step, by default, where each costs a request or the whole validation set."""
+
+MOST_STEPS_AT_ONCE = 12
+"""Steps under way at the same time, by default, at most."""
+
+CALLS_PER_STEP_AT_ONCE = 250
+"""Metric calls of a run for each step that may be under way at the same time: see the loop."""
 
 MOST_TRIAL_FAILURES = 3
 """Failures in a trial at most: the first of those that the candidate's author was shown."""
@@ -64,6 +70,7 @@ class Plan:
         rewrite_requests: Requests a step for its rewrites, likewise, as far as none is over the
             word budget.
         rewritten: Predictors that a step rewrites at most.
+        steps_at_once: Steps under way at the same time at most.
     """
 
     max_metric_calls: int
@@ -81,6 +88,7 @@ class Plan:
     direction_requests: int = 0
     rewrite_requests: int = 0
     rewritten: int = 1
+    steps_at_once: int = 1
 
     @property
     def reserve(self) -> int:
@@ -102,6 +110,18 @@ class Plan:
         """Metric calls of the narrowest step that can bring a new prompt."""
         return self.width(0) * self.first_round + self.last_round
 
+    def full_step(self, failures: int) -> int:
+        """Return metric calls that suffice for a step, whatever comes of it.
+
+        Args:
+            failures: Those known of its parent; with fewer than a trial takes, trials are shorter.
+        """
+        if not self.last_round:
+            return (self.candidates + 1) * self.first_round
+        first = min(self.first_round, failures) or self.first_round
+        raced = survivors(self.candidates) + 1  # and the parent, where it is not known
+        return self.candidates * first + raced * SHARED_BLOCK + NEW_EXAMPLES
+
     def width(self, metric_calls_left: int, trial: int | None = None) -> int:
         """Return how many candidates a step may have: in a race the last steps are narrower.
 
@@ -119,10 +139,11 @@ class Plan:
         steps = _counted(self.steps, "step")
         width = self.width(self.max_metric_calls - self.reserve - self.last_round)
         up_to = "up to " if self.rewritten > 1 else ""
+        at_once = f", up to {self.steps_at_once} at once" if self.steps_at_once > 1 else ""
         asked = f" and {up_to}{_counted(self.requests, 'request')} to the prompt model"
         return (
             f"up to {self.max_metric_calls:,} metric calls; about {steps} of "
-            f"{_counted(width, 'candidate')}{asked if self.requests else ''}; "
+            f"{_counted(width, 'candidate')}{asked if self.requests else ''}{at_once}; "
             f"{self.train} training and {self.validation} validation "
             f"examples searched, {self.holdout} kept for the final claim ({self.reserve} calls)"
             f"{cost}{f'; ends at {self.limits}, if that comes first' if self.limits else ''}"
@@ -143,6 +164,17 @@ def candidates_per_step(max_metric_calls: int, predictors: int) -> int:
     """
     more = _calls_for_one(max_metric_calls, predictors) // CALLS_PER_CANDIDATE
     return min(FEWEST_CANDIDATES + more, MOST_CANDIDATES)
+
+
+def steps_at_once(max_metric_calls: int, predictors: int) -> int:
+    """Return how many steps of a run may be under way at the same time by default.
+
+    Args:
+        max_metric_calls: Metric calls of the run.
+        predictors: Predictors of the program; each after the first counts half, as in ``auto``.
+    """
+    paid = _calls_for_one(max_metric_calls, predictors) // CALLS_PER_STEP_AT_ONCE
+    return min(max(paid, 1), MOST_STEPS_AT_ONCE)
 
 
 def trial_failures(max_metric_calls: int, predictors: int) -> int:
@@ -170,6 +202,7 @@ def make_plan(
     evaluation: EvaluationMode,
     trial: int,
     claim: bool = True,
+    steps_at_once: int = 1,
 ) -> Plan:
     """Lay out a run.
 
@@ -181,6 +214,7 @@ def make_plan(
         evaluation: How candidates are scored.
         trial: As in :class:`Plan`.
         claim: Whether examples are kept for the final claim, more with more calls.
+        steps_at_once: Steps under way at the same time at most.
 
     Raises:
         ValueError: The metric calls do not pay for one step and the final claim.
@@ -206,6 +240,7 @@ def make_plan(
         trial=trial,
         first_round=first,
         last_round=last,
+        steps_at_once=steps_at_once,
     )
     reserve = plan.reserve
     least = start_cost + plan.least_step + reserve

@@ -21,6 +21,7 @@ from gpo_dspy.plan import (
     candidates_per_step,
     holdout_size,
     make_plan,
+    steps_at_once,
     trial_failures,
 )
 from gpo_dspy.program import optimizable_predictors, state_of
@@ -105,7 +106,7 @@ def data_and_plan(
         split = Split(settings.seed, size)
     size = split.holdout if optimizer.holdout else 0
     data = assign_roles(trainset, valset, testset, holdout=size, seed=split.seed)
-    candidates, trial = _width_and_trial(optimizer, calls, start, data)
+    candidates, trial, at_once = _pace(optimizer, calls, start, data)
     max_steps = None
     if optimizer.epochs is not None:
         max_steps = optimizer.epochs * -(-len(data.train) // settings.batch_size)
@@ -121,6 +122,7 @@ def data_and_plan(
         evaluation=settings.evaluation,
         trial=trial,
         claim=optimizer.holdout and testset is None,
+        steps_at_once=at_once,
     )
     return data, plan
 
@@ -140,13 +142,13 @@ def with_requests(
     )
 
 
-def _width_and_trial(
+def _pace(
     optimizer: GPO, max_metric_calls: int | None, start: ProgramState, data: Data
-) -> tuple[int, int]:
-    """Return how many rewrites a step has, and how many failures each is tried on."""
+) -> tuple[int, int, int]:
+    """Return the rewrites of a step, the failures each is tried on, and the steps at once."""
     settings, predictors = optimizer.settings, len(start.instructions)
     if settings.evaluation == "full":  # a candidate costs the whole validation set
-        return settings.candidates_per_step or COSTLY_CANDIDATES, 0
+        return settings.candidates_per_step or COSTLY_CANDIDATES, 0, settings.steps_at_once or 1
     sizes = []  # the run has the smallest of them
     if max_metric_calls is None or optimizer.limits != Limits() or optimizer.epochs is not None:
         sizes.append(auto_metric_calls("light", predictors))  # nobody knows: a guess
@@ -158,4 +160,5 @@ def _width_and_trial(
     alone = settings.rewrites_per_request == 1
     width = COSTLY_CANDIDATES if alone else candidates_per_step(calls, predictors)
     trial = min(trial_failures(calls, predictors), settings.failures)
-    return settings.candidates_per_step or width, trial
+    at_once = settings.steps_at_once or steps_at_once(calls, predictors)
+    return settings.candidates_per_step or width, trial, at_once

@@ -62,6 +62,8 @@ class PromptModel:
         gate: Called before each request; stops it by raising.
         journal: Keeps the answers, and knows those of an earlier session.
         hide: Takes keys out of what is shown to the LM, and of what it writes.
+        step: Which step asks. Steps run side by side, and the journal must not take the answer to
+            one of them for that to another which asked the same.
     """
 
     lm: dspy.LM
@@ -71,6 +73,7 @@ class PromptModel:
     gate: Callable[[], None] = lambda: None
     journal: Journal = field(default_factory=Journal)
     hide: Callable[[str], str] = str
+    step: int = 0
 
     def ask(self, question: Question) -> str | Fate:
         """Return the answer, or why there is none; a known one is not paid again.
@@ -90,7 +93,7 @@ class PromptModel:
         given = {name: text for name, text in question.fields.items() if text}
         fields = {name: _sendable(self.hide(text)) for name, text in given.items()}
         question = replace(question, fields=fields)
-        known_by = json.dumps([self.lm.model, question.kind, fields, question.outputs])
+        known_by = json.dumps([self.step, self.lm.model, question.kind, fields, question.outputs])
         kept = self.journal.answer(known_by, lambda: self._answer(question), self.ledger)
         return kept if isinstance(kept, Fate) else tuple(json.loads(kept))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
+from functools import partial
 from itertools import chain, pairwise, zip_longest
 
 import dspy
@@ -33,7 +35,7 @@ from gpo_dspy.state import (
     UpdateDirection,
 )
 from gpo_dspy.trajectory import Trajectory
-from gpo_dspy.wording import put_into_words
+from gpo_dspy.wording import answers, questions
 
 CHANCES = 3
 """Races that a program may take part in where each is at a trade-off of its own."""
@@ -87,12 +89,19 @@ class Proposer:
         )
         self.asking = Asking(student, data, settings, plan.trial)
 
+    def on(self, board: Scoreboard, pool: Pool) -> Proposer:
+        """Return the same with what another scoreboard knows."""
+        other = copy(self)
+        other.board, other.pool = board, pool
+        return other
+
     def retrieve(self, state: RunState, predictors: Sequence[str]) -> dict[str, UpdateDirection]:
         """Return the update direction: earlier prompts in ascending order of score."""
         choose_from, trajectories = self.settings.direction, self.trajectories
+        current = {name: self._current(state, name) for name in predictors}
         return {
-            name: UpdateDirection(choose_from(trajectories[name], self._current(state, name)))
-            for name in predictors
+            name: UpdateDirection(prompt, tuple(choose_from(trajectories[name], prompt)))
+            for name, prompt in current.items()
         }
 
     def recalled(self, state: RunState, predictors: Sequence[str]) -> list[Candidate]:
@@ -103,36 +112,42 @@ class Proposer:
         width = self._width(self.plan.trial_of_recalled)
         return self._mark_repeats(state, self._from_memory(state, predictors)[:width])
 
-    def put_into_words(
+    async def put_into_words(
         self, state: RunState, directions: Mapping[str, UpdateDirection]
     ) -> dict[str, UpdateDirection]:
         """Return the update direction with what the prompt model writes of it, if it is to."""
         views = self.asking.views(
             state,
-            {name: self._current(state, name) for name in directions},
+            directions,
             self.trajectories,
             self.pool.results(state.current),
             self._objective(state),
         )
-        texts = put_into_words(self.settings.direction, views, self.rewriter.prompt_model)
-        return {name: replace(known, texts=texts[name]) for name, known in directions.items()}
+        asked = questions(self.settings.direction, views)
+        prompt_model = self.rewriter.during(state.next_step).prompt_model
+        texts = await self.board.aside(partial(answers, asked, state.next_step, prompt_model))
+        return {
+            name: replace(known, texts=tuple(text for text in texts if text.predictor == name))
+            for name, known in directions.items()
+        }
 
-    def rewrite(
+    async def rewrite(
         self, state: RunState, words: int, directions: Mapping[str, UpdateDirection]
     ) -> list[Candidate]:
         """Let the prompt model write the candidates, and mark those that were tried before."""
-        current = {name: self._current(state, name) for name in directions}
+        current = [direction.current for direction in directions.values()]
         requests = self.asking.requests(
-            state.step + 1,
-            self._request_sizes(state, current.values(), words),
-            current,
+            state.next_step,
+            self._request_sizes(state, current, words),
             directions,
             words,
             self.pool.results(state.current),
             self._objective(state),
         )
         asked = [(name, request) for name in directions for request in requests[name]]
-        written = self.rewriter.write([(r.meta_prompt, self.guards[name]) for name, r in asked])
+        guarded = [(request.meta_prompt, self.guards[name]) for name, request in asked]
+        rewriter = self.rewriter.during(state.next_step)
+        written = await self.board.aside(partial(rewriter.write, guarded))
         if not any(_asked_for(record) for record in state.records):
             verify_rewrites(list(chain.from_iterable(written)), self.rewriter.prompt_model.lm.model)
         by_predictor: dict[str, list[Rewrite]] = {}
@@ -175,7 +190,7 @@ class Proposer:
 
     def _objective(self, state: RunState) -> str:
         """Say what the score is made of in the step to come, if of several scores."""
-        weights = self.settings.weights(self.board.names, state.step + 1)
+        weights = self.settings.weights(self.board.names, state.next_step)
         if weights is None or not self.board.names:
             return ""
         means = dict(self.pool.named_estimates(state.accepted)[state.current])
@@ -189,10 +204,9 @@ class Proposer:
         """Return prompts of earlier runs, to be tried first on a few failures of the current."""
         if self.recall is None:
             return []
-        rewritten = {name for record in state.records for name in record.predictors}
-        new = [name for name in predictors if name not in rewritten]
+        new = [name for name in predictors if name not in state.rewritten]
         failed = failures_through(self.pool.results(state.current), new)
-        rng = random.Random(f"{self.settings.seed}/{state.step + 1}/memory")
+        rng = random.Random(f"{self.settings.seed}/{state.next_step}/memory")
         trial = tuple(rng.sample(failed, min(self.plan.trial_of_recalled, len(failed))))
         found = [
             [

@@ -37,6 +37,10 @@ class Rewriter:
     style: Style = "generate"
     on_excess: OnExcess = "clip"
 
+    def during(self, step: int) -> Rewriter:
+        """Return the rewriter of a step."""
+        return replace(self, prompt_model=replace(self.prompt_model, step=step))
+
     def write(self, requests: Sequence[tuple[MetaPrompt, Guard]]) -> list[list[Rewrite]]:
         """Answer each request with as many rewrites as it asks for, in order.
 

@@ -16,6 +16,7 @@ from gpo_dspy.callbacks import Callbacks
 from gpo_dspy.data import Data, Split
 from gpo_dspy.demo_search import DemoSearch
 from gpo_dspy.errors import BackendUnavailable, MetricError, PriceUnknown, ProgramError
+from gpo_dspy.evaluation.metric_calls import MetricCalls
 from gpo_dspy.evaluation.pool import Pool
 from gpo_dspy.evaluation.runner import Runner
 from gpo_dspy.evaluation.scoreboard import Scoreboard
@@ -111,7 +112,7 @@ class Run:
         for ledger in ledgers:
             ledger.add(self._journal.usage_before.get(ledger.role, Usage()))
         self._meter = Meter(optimizer.limits, ledgers, self._journal)
-        self._board = Scoreboard(
+        self._calls = MetricCalls(
             student,
             self._data.examples,
             Runner(
@@ -129,9 +130,11 @@ class Run:
             on_result=self._on_metric_call,
             objective=optimizer.settings.objective,
         )
+        self._scheduler = self._calls.runner.scheduler
+        self._board = Scoreboard(self._calls)
         asked = PromptModel(
             prompt_model,
-            num_threads=threads,
+            num_threads=max(threads // self._plan.steps_at_once, 1),
             patience=patience,
             ledger=self._prompt_ledger,
             gate=self._meter.gate,
@@ -155,8 +158,9 @@ class Run:
         )
         demos = DemoSearch(student, data, board, pool, plan, settings)
         return Search(
-            start, board, pool, proposer, demos, trajectories, plan, settings, self._meter
-        )
+            start, board, pool, proposer, demos, trajectories, plan, settings,
+            self._meter, self._scheduler,
+        )  # fmt: skip
 
     def compile(self) -> dspy.Module:
         """Run to the end and return the program with its result.
@@ -175,10 +179,10 @@ class Run:
         self._callbacks.on_start(self._plan)
         claim = None
         try:
-            self._state = self._search.start()
+            self._state = self._scheduler.run(self._search.start())
             if self._journal.programs:
                 known = [(self._start, self._journal.start), *self._journal.programs]
-                self._state = self._search.take_up(self._state, known)
+                self._state = self._scheduler.run(self._search.take_up(self._state, known))
             self._journal.step(self._state, self._trajectories)
             self._state, reason = optimize(self._search, self._state, self._on_step)
             claim = self._claim()
@@ -201,7 +205,7 @@ class Run:
 
     def _on_metric_call(self) -> None:
         usage = self._task_ledger.usage + self._prompt_ledger.usage
-        self._callbacks.on_metric_call(self._board.metric_calls, usage)
+        self._callbacks.on_metric_call(self._calls.count, usage)
 
     def _on_step(self, state: RunState) -> None:
         self._state = state
@@ -215,7 +219,8 @@ class Run:
             return None
         self._meter.share = 1.0
         try:
-            self._board.evaluate((state, i) for i in holdout for state in (self._start, best))
+            pairs = ((state, i) for i in holdout for state in (self._start, best))
+            self._scheduler.run(self._board.evaluate(pairs))
         except BudgetSpent as spent:
             logger.warning("The final claim rests on fewer examples: %s.", spent)
         known = set(self._board.results(self._start)) & set(self._board.results(best))
@@ -243,10 +248,10 @@ class Run:
             claim=claim,
             stop_reason=reason,
             plan=self._plan,
-            metric_calls=self._board.metric_calls + self._journal.unrecalled,
-            reused=self._board.reused,
-            reasons={o.name: shorten(self._hide(t)) for o, t in self._board.reasons().items()},
-            outcomes={outcome.name: n for outcome, n in self._board.outcomes.items()},
+            metric_calls=self._calls.count + self._journal.unrecalled,
+            reused=self._calls.reused,
+            reasons={o.name: shorten(self._hide(t)) for o, t in self._calls.reasons().items()},
+            outcomes={outcome.name: n for outcome, n in self._calls.outcomes.items()},
             fates=dict(
                 Counter(
                     rewrite.fate.name

@@ -1,52 +1,61 @@
-"""The parts of one optimisation step, named as in :mod:`gpo_dspy.loop`."""
+"""A run's search: what it knows, when it begins a step, and what it makes of a step's result."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import replace
+import math
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from gpo_dspy.acceptance import choose, next_parent
-from gpo_dspy.budget import BudgetSpent, Meter
+from gpo_dspy.acceptance import next_parent
+from gpo_dspy.budget import Meter
 from gpo_dspy.demo_search import DemoSearch
-from gpo_dspy.errors import BackendUnavailable
 from gpo_dspy.evaluation.pool import Pool
-from gpo_dspy.evaluation.race import FIRST_BLOCK, SHARED_BLOCK, Race, Standing
+from gpo_dspy.evaluation.race import SHARED_BLOCK, Standing
 from gpo_dspy.evaluation.scoreboard import Scoreboard
+from gpo_dspy.evaluation.strata import wrong
 from gpo_dspy.evaluation.verify import verify_first
+from gpo_dspy.execution.scheduler import Scheduler, Task
 from gpo_dspy.front import FrontMember
 from gpo_dspy.plan import Plan
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.proposing import Proposer
-from gpo_dspy.selector import chosen
 from gpo_dspy.settings import Settings
-from gpo_dspy.showing import failing_shares
-from gpo_dspy.state import (
-    Candidate,
-    RunState,
-    ScoredPrompt,
-    StepRecord,
-    StopReason,
-    UpdateDirection,
-)
-from gpo_dspy.stopping import stop_reason
+from gpo_dspy.state import Candidate, RunState, ScoredPrompt, StepBegun, StepRecord, StopReason
+from gpo_dspy.step import Step, StepDone
+from gpo_dspy.stopping import fruitless_steps, stop_reason
 from gpo_dspy.trajectory import Trajectory
 
 
+@dataclass(frozen=True, slots=True)
+class StepUnderWay:
+    """A step that was begun.
+
+    Attributes:
+        parts: The step.
+        task: Takes it.
+        metric_calls: Those that it may make.
+    """
+
+    parts: Step
+    task: Task[StepDone]
+    metric_calls: int
+
+
 class Search:
-    """What a step does, with one run's programs, scores and trajectories.
+    """Begins steps and takes in what they find, with one run's scores and trajectories.
 
     Args:
         start: The state that the student is in.
-        board: Makes and remembers the metric calls.
-        pool: What is known of programs from them.
+        board: What is known from the steps that are done.
+        pool: The examples that programs are scored on.
         proposer: Proposes new instructions.
         demos: Proposes new demos.
         trajectories: One per predictor, empty.
         plan: The run in numbers.
         settings: How to go about it.
         meter: Knows how much of the limits is spent.
+        scheduler: Runs steps side by side.
     """
 
     def __init__(
@@ -60,6 +69,7 @@ class Search:
         plan: Plan,
         settings: Settings,
         meter: Meter,
+        scheduler: Scheduler,
     ) -> None:
         self.first = start
         self.board = board
@@ -70,9 +80,9 @@ class Search:
         self.plan = plan
         self.settings = settings
         self.meter = meter
-        self._stopped_by: BackendUnavailable | KeyboardInterrupt | None = None
+        self.scheduler = scheduler
 
-    def start(self) -> RunState:
+    async def start(self) -> RunState:
         """Score the student's own instructions and begin the trajectories with them.
 
         Raises:
@@ -81,18 +91,18 @@ class Search:
             BackendUnavailable: The LM refuses every request.
         """
         start = self.first
-        self.pool.score_first(start, 1)  # one call tells a broken metric
+        await self.pool.score_first(start, 1)  # one call tells a broken metric
         verify_first(self.pool.results(start))
-        self.pool.score_first(
+        await self.pool.score_first(
             start, SHARED_BLOCK if self.settings.evaluation == "race" else len(self.pool)
         )
         verify_first(self.pool.results(start))
-        self.pool.seek_failures(start)
+        await self.pool.seek_failures(start)
         score = self.pool.mean(start)
         self._rescore(start, score, step=0)
         return RunState(start, start, score, (start,), self.board.metric_calls)
 
-    def take_up(
+    async def take_up(
         self, state: RunState, programs: Sequence[tuple[ProgramState, Sequence[int]]]
     ) -> RunState:
         """Return the state with what an earlier run found that this one carries on with changes.
@@ -104,7 +114,9 @@ class Search:
             programs: What the run had accepted, the student's own program first, each with the
                 examples (by index) on which it is known.
         """
-        self.board.evaluate((program, index) for program, indices in programs for index in indices)
+        await self.board.evaluate(
+            (program, index) for program, indices in programs for index in indices
+        )
         accepted = tuple(program for program, _ in programs)
         means = self.pool.estimates(accepted)
         best = max(reversed(accepted), key=lambda program: means[program])
@@ -118,79 +130,74 @@ class Search:
         score = self.pool.estimates(accepted, caution=0.0)[best]
         return replace(state, current=best, best=best, best_score=score, accepted=accepted)
 
-    def stop_reason(self, state: RunState) -> StopReason | None:
-        """Return why no further step can or need be made, or None.
-
-        Raises:
-            BackendUnavailable: The last step met it after its race; the step itself counts.
-            KeyboardInterrupt: Likewise.
-        """
+    def stop_reason(
+        self, state: RunState, under_way: Sequence[StepUnderWay] = ()
+    ) -> StopReason | None:
+        """Return why no further step can or need be begun now, or None."""
         known = self.pool.results(state.best)
         complete = len(known) == len(self.pool.common(state.best))
-        perfect = complete and self.pool.mean(state.best) >= 1.0
-        left = self.board.remaining - self.plan.reserve
-        reason = stop_reason(
+        return stop_reason(
             state,
             self.plan,
-            metric_calls_left=left,
-            perfect=perfect,
+            under_way=len(under_way),
+            metric_calls_left=self._left(under_way),
+            perfect=complete and self.pool.mean(state.best) >= 1.0,
             stop_after=self.settings.stop_after,
         )
-        met = self._stopped_by
-        if met is not None and (reason is None or isinstance(met, KeyboardInterrupt)):
-            raise met
-        return reason
 
-    def aim(self, state: RunState) -> AbstractContextManager[None]:
-        """Score under the weights of the step to come, while the context lasts."""
-        return self.board.weighing(self.settings.weights(self.board.names, state.step + 1))
-
-    def new_demos(self, state: RunState) -> list[Candidate]:
-        """Draw demo sets for the current program, in the steps that are for that."""
-        return self.demos.propose(state)
-
-    def select_predictors(self, state: RunState) -> tuple[str, ...]:
-        """Choose the predictors that each candidate of the step rewrites."""
-        failing = failing_shares(
-            self.pool.results(state.current), [name for name, _ in state.current.instructions]
-        )
-        return chosen(self.settings.selector, state, failing)
-
-    def word_budget(self, state: RunState) -> int:
-        """Return how many words a rewrite may change: the learning rate of the step to come."""
-        best_scores = [record.score for record in state.records]
-        return self.settings.schedule(state.step + 1, self._steps_expected(state), best_scores)
-
-    def score(
-        self, state: RunState, candidates: Sequence[Candidate]
-    ) -> dict[ProgramState, Standing]:
-        """Score the usable candidates against the current program, the best standing first."""
-        trial = self.plan.trial
-        rivals = {c.of(state.current): c.trial(trial) for c in candidates if c.usable}
-        blocks: tuple[int, ...] = (FIRST_BLOCK, SHARED_BLOCK)
-        if self.settings.evaluation == "full":
-            blocks = (len(self.pool),)
-        elif any(rivals.values()):  # the trial stands in for the first block
-            blocks = (SHARED_BLOCK,)
-        rng = random.Random(f"{self.settings.seed}/{state.step + 1}/race")
-        pool = self.pool.for_race(state.current, rivals, rng)
-        level = self.pool.level(state.current, state.accepted)
-        race = Race(self.board, state.current, pool, level, blocks, self.plan.reserve)
-        ranking = race.run(rivals)
-        return {rival: race.standings[rival] for rival in ranking}
-
-    def record(
+    def begin(
         self,
+        take: Callable[[Step], Coroutine[Any, Any, StepDone]],
         state: RunState,
-        words: int,
-        directions: Mapping[str, UpdateDirection],
-        candidates: Sequence[Candidate],
-        standings: Mapping[ProgramState, Standing],
-    ) -> RunState:
+        under_way: Sequence[StepUnderWay],
+    ) -> StepUnderWay | None:
+        """Begin a step with what is known now, or return None to wait for those under way.
+
+        Args:
+            take: Takes a step with its parts.
+            state: Where the run stands.
+            under_way: The steps that were begun before and are not done.
+        """
+        begun = tuple(StepBegun(s.parts.state.current, s.parts.predictors) for s in under_way)
+        if under_way:
+            state = replace(state, under_way=begun)
+            state = replace(state, current=self._next_parent(state))
+        left, most = self._left(under_way), self._most_calls(state)
+        if under_way and (len(under_way) >= self._at_once(state) or left < most):
+            return None
+        calls = int(min(left, most))
+        weights = self.settings.weights(self.board.names, state.next_step)
+        board = self.board.begin(calls + self.plan.reserve, weights)
+        pool = self.pool.on(board, max(self.plan.least_step - (left - calls), 0))
+        parts = Step(
+            state,
+            self._steps_expected(state),
+            board,
+            pool,
+            self.proposer.on(board, pool),
+            self.demos.on(board, pool),
+            self.plan,
+            self.settings,
+        )
+        return StepUnderWay(parts, self.scheduler.begin(take(parts)), calls)
+
+    def finish(self, step: StepUnderWay) -> StepDone:
+        """Wait for a step; what it learned is known from then on, whatever came of it.
+
+        Raises:
+            BudgetSpent: A limit was reached before the step was done.
+            BackendUnavailable: An LM refused, or stayed away.
+        """
+        try:
+            return self.scheduler.finish(step.task)
+        finally:
+            self.board.take_in(step.parts.board)
+
+    def record(self, state: RunState, done: StepDone) -> RunState:
         """Append the candidates to the trajectory, choose the next program, return the state."""
-        step = state.step + 1
-        candidates = [_scored(c, standings.get(c.of(state.current))) for c in candidates]
-        for name in directions:
+        step, standings, winner = state.step + 1, done.standings, done.winner
+        candidates = [_scored(c, standings.get(c.of(done.parent))) for c in done.candidates]
+        for name in done.directions:
             self.trajectories[name].extend(
                 ScoredPrompt(rewrite.text, c.score, c.evaluations, step, rewrite.origin)
                 for c in candidates
@@ -198,9 +205,9 @@ class Search:
                 for rewrite in c.rewrites
                 if rewrite.predictor == name and rewrite.fate.usable
             )
-        winner = choose(self.settings.acceptance, standings)
-        accepted = (*state.accepted, winner) if winner else state.accepted
-        self._look_further(state.current, winner)
+        accepted = state.accepted
+        if winner and winner not in accepted:  # a step beside it may have found the same
+            accepted = (*accepted, winner)
         means = self.pool.estimates(accepted)
         for program in means:
             self._rescore(program, means[program], step)
@@ -208,25 +215,24 @@ class Search:
         best = max(reversed(accepted), key=lambda program: means[program])
         record = StepRecord(
             step=step,
-            parent=state.current,
-            predictors=tuple(directions),
-            words_allowed=words,
-            retrieved=tuple(prompt for each in directions.values() for prompt in each.prompts),
+            parent=done.parent,
+            predictors=tuple(done.directions),
+            words_allowed=done.words,
+            retrieved=tuple(p for each in done.directions.values() for p in each.prompts),
             candidates=tuple(candidates),
-            accepted=_position(candidates, state.current, winner) if winner else None,
+            accepted=_position(candidates, done.parent, winner) if winner else None,
             score=self.pool.estimates(accepted, caution=0.0)[best],
             metric_calls=self.board.metric_calls,
-            texts=tuple(text for each in directions.values() for text in each.texts),
+            texts=tuple(text for each in done.directions.values() for text in each.texts),
         )
-        records = (*state.records, record)
-        return replace(
+        state = replace(
             state,
-            current=self._next_parent(accepted, records),
             best=best,
             best_score=record.score,
             accepted=accepted,
-            records=records,
+            records=(*state.records, record),
         )
+        return replace(state, current=self._next_parent(state))
 
     def front(self) -> tuple[FrontMember, ...]:
         """Return the Pareto front of what was scored, if the objective keeps one."""
@@ -235,26 +241,35 @@ class Search:
 
     # --- helpers ------------------------------------------------------------------------------
 
-    def _look_further(self, current: ProgramState, winner: ProgramState | None) -> None:
-        """Score on new examples; if a call cannot be made, what the race found counts already."""
-        try:
-            if winner:
-                self.pool.explore(winner)
-            else:
-                self.pool.seek_more(current)
-        except BudgetSpent:
-            pass  # the next call ends the run
-        except (BackendUnavailable, KeyboardInterrupt) as error:
-            self._stopped_by = error
+    def _at_once(self, state: RunState) -> int:
+        """Return how many steps may be under way at the same time, the next one among them.
 
-    def _next_parent(
-        self, accepted: tuple[ProgramState, ...], records: Sequence[StepRecord]
-    ) -> ProgramState:
+        What a step begins from is old once one before it finds something better, and what it then
+        finds is measured against the old. So there are the more at once the longer none has found
+        anything. Demos are drawn alone: all steps after them are to have them.
+        """
+        steps = range(state.step + 1, state.next_step + 1)
+        if any(map(self.demos.is_due, steps)):
+            return 1
+        return min(self.plan.steps_at_once, 1 + fruitless_steps(state))
+
+    def _most_calls(self, state: RunState) -> float:
+        """Return how many metric calls the next step may make."""
+        if self._at_once(state) == 1:
+            return math.inf  # it is alone
+        return self.plan.full_step(len(wrong(self.pool.results(state.current))))
+
+    def _left(self, under_way: Sequence[StepUnderWay]) -> int:
+        """Return the metric calls that the search has left for further steps."""
+        promised = sum(step.metric_calls for step in under_way)
+        return self.board.remaining - self.plan.reserve - promised
+
+    def _next_parent(self, state: RunState) -> ProgramState:
         if self.settings.acceptance == "best_new":
-            return accepted[-1]
-        with self.board.weighing(self.settings.weights(self.board.names, len(records) + 1)):
-            scores = self.pool.estimates(accepted)
-        return next_parent(scores, [record.parent for record in records if record.predictors])
+            return state.accepted[-1]
+        with self.board.weighing(self.settings.weights(self.board.names, state.next_step)):
+            scores = self.pool.estimates(state.accepted)
+        return next_parent(scores, state.parents)
 
     def _steps_expected(self, state: RunState) -> int:
         """Return how many steps the run will have had, as its spending so far lets expect."""

@@ -46,7 +46,7 @@ class RoundRobin:
 
     def __call__(self, state: RunState, failing: Mapping[str, float]) -> tuple[str, ...]:
         """Return one predictor."""
-        turn = sum(bool(record.predictors) for record in state.records)
+        turn = len(state.parents)
         return (list(failing)[turn % len(failing)],)
 
 
@@ -76,7 +76,7 @@ class Effect:
 
     def __call__(self, state: RunState, failing: Mapping[str, float]) -> tuple[str, ...]:
         """Return up to ``MOST_TOGETHER`` predictors, in the program's order."""
-        rng = random.Random(f"{self.seed}/{state.step + 1}/selector")
+        rng = random.Random(f"{self.seed}/{state.next_step}/selector")
         expected = {}
         for name, share in failing.items():
             won, tried = record_of(state, name)

@@ -33,6 +33,7 @@ class Settings:
     seed: int
     selector: Selector
     stop_after: int | None = None
+    steps_at_once: int | None = None
     max_bootstrapped_demos: int = 0
     max_labeled_demos: int = 0
     language: str | None = None

@@ -171,10 +171,12 @@ class UpdateDirection:
     """What shows the prompt model where "up" is, for one predictor in one step.
 
     Attributes:
+        current: The predictor's present prompt, with the score of the program it stands in.
         prompts: Earlier prompts in ascending order of score.
         texts: The direction in words.
     """
 
+    current: ScoredPrompt
     prompts: tuple[ScoredPrompt, ...] = ()
     texts: tuple[DirectionText, ...] = ()
 
@@ -240,8 +242,21 @@ class StopReason(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class StepBegun:
+    """A step that is under way.
+
+    Attributes:
+        parent: The program that it started from.
+        predictors: Names of the predictors that it rewrites.
+    """
+
+    parent: ProgramState
+    predictors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RunState:
-    """Where a run stands between two steps.
+    """Where a run stands between two steps; each step knows no more than that of its beginning.
 
     Attributes:
         current: The program that the next step starts from: its parent.
@@ -250,6 +265,7 @@ class RunState:
         accepted: Every program that was accepted, in order; the first is the student's own.
         calls_at_start: Metric calls made before the first step.
         records: What the steps so far did.
+        under_way: The steps that were begun and have no record yet, in order.
     """
 
     current: ProgramState
@@ -258,8 +274,28 @@ class RunState:
     accepted: tuple[ProgramState, ...] = field(repr=False)
     calls_at_start: int = 0
     records: tuple[StepRecord, ...] = field(default=(), repr=False)
+    under_way: tuple[StepBegun, ...] = field(default=(), repr=False)
 
     @property
     def step(self) -> int:
         """Number of finished steps."""
         return len(self.records)
+
+    @property
+    def next_step(self) -> int:
+        """Number of the next step to begin, from 1."""
+        return len(self.records) + len(self.under_way) + 1
+
+    @property
+    def rewritten(self) -> frozenset[str]:
+        """Names of the predictors that were rewritten, or are being."""
+        return frozenset(name for step in self._begun for name in step.predictors)
+
+    @property
+    def parents(self) -> list[ProgramState]:
+        """The program that each step with rewrites started from, those under way included."""
+        return [step.parent for step in self._begun if step.predictors]
+
+    @property
+    def _begun(self) -> tuple[StepRecord | StepBegun, ...]:
+        return (*self.records, *self.under_way)

@@ -14,32 +14,42 @@ LENIENCE = 2
 """A text may have so many times the words asked for: LMs count badly."""
 
 
-def put_into_words(
-    direction: Direction, views: Mapping[str, View], prompt_model: PromptModel
-) -> dict[str, tuple[DirectionText, ...]]:
-    """Let the prompt model write the direction of each predictor, if it is one in words.
+Asked = tuple[str, Question]
+"""A predictor, and what the prompt model is asked for its sake."""
 
-    An answer that cannot be used leaves a text that says why; the step goes on without it.
+
+def questions(direction: Direction, views: Mapping[str, View]) -> list[Asked]:
+    """Return what to ask the prompt model, if the direction is one in words.
 
     Args:
         direction: The direction.
         views: What is known, by predictor.
+    """
+    if not isinstance(direction, WrittenDirection):
+        return []
+    return [(name, q) for name, view in views.items() for q in direction.questions(view)]
+
+
+def answers(asked: Sequence[Asked], step: int, prompt_model: PromptModel) -> list[DirectionText]:
+    """Let the prompt model write the direction of each predictor.
+
+    An answer that cannot be used leaves a text that says why; the step goes on without it.
+
+    Args:
+        asked: See :func:`questions`.
+        step: The step to come, from 1.
         prompt_model: Whom to ask.
 
     Raises:
         BackendUnavailable: The prompt model's backend refused, or stayed away.
     """
-    if not isinstance(direction, WrittenDirection):
-        return dict.fromkeys(views, ())
-    asked = [(name, q) for name, view in views.items() for q in direction.questions(view)]
-    answers = ordered_map(
+    given = ordered_map(
         lambda pair: prompt_model.ask(pair[1]), asked, num_threads=prompt_model.num_threads
     )
-    texts = [
-        _text(question, name, views[name].step, answer)
-        for (name, question), answer in zip(asked, answers, strict=True)
+    return [
+        _text(question, name, step, answer)
+        for (name, question), answer in zip(asked, given, strict=True)
     ]
-    return {name: tuple(text for text in texts if text.predictor == name) for name in views}
 
 
 def latest_texts(records: Sequence[StepRecord], predictor: str) -> dict[str, DirectionText]:

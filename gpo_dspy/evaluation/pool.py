@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from itertools import chain, zip_longest
 from statistics import fmean
 from typing import TypeVar
@@ -11,7 +12,7 @@ from typing import TypeVar
 from gpo_dspy.data import Data
 from gpo_dspy.evaluation.adjusted import adjusted_means
 from gpo_dspy.evaluation.metric import NamedScores
-from gpo_dspy.evaluation.race import CAUTION, FIRST_BLOCK, SHARED_BLOCK
+from gpo_dspy.evaluation.race import CAUTION, NEW_EXAMPLES, SHARED_BLOCK
 from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.strata import right, wrong
@@ -22,9 +23,6 @@ from gpo_dspy.settings import Settings
 
 T = TypeVar("T")
 
-NEW_EXAMPLES = 6
-"""Examples new to a program that it is scored on when it is accepted."""
-
 
 class Pool:
     """Examples in the order in which programs are scored on them.
@@ -33,7 +31,7 @@ class Pool:
         board: Makes and remembers the metric calls.
         indices: The examples.
         copies: The examples equal to one that may become a demo, by index; that one included.
-        plan: Says what must be left of the metric calls.
+        plan: Says what must be left of the metric calls for the claim, and for a further step.
     """
 
     def __init__(
@@ -44,7 +42,8 @@ class Pool:
         plan: Plan,
     ) -> None:
         self.indices = tuple(indices)
-        self._board, self._copies, self._plan = board, copies, plan
+        self._board, self._copies = board, copies
+        self._reserve, self._further_step = plan.reserve, plan.least_step
 
     @classmethod
     def of(cls, board: Scoreboard, data: Data, plan: Plan, settings: Settings) -> Pool:
@@ -60,6 +59,17 @@ class Pool:
         indices = data.shuffled_pool(settings.seed) if raced else data.validation
         with_demos = settings.max_bootstrapped_demos or settings.max_labeled_demos
         return cls(board, indices, data.copies() if with_demos else {}, plan)
+
+    def on(self, board: Scoreboard, further_step: int) -> Pool:
+        """Return the same examples, with what another scoreboard knows of them.
+
+        Args:
+            board: The scoreboard.
+            further_step: Its metric calls that are to be left for a further step.
+        """
+        other = copy(self)
+        other._board, other._further_step = board, further_step
+        return other
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -161,41 +171,44 @@ class Pool:
             sorted(members, key=lambda m: ([-score for _, score in m.scores], m.state.key))
         )
 
-    def score_first(self, program: ProgramState, count: int) -> None:
+    async def score_first(self, program: ProgramState, count: int) -> None:
         """Score a program on the first ``count`` examples, as far as the budget goes."""
         missing = self._board.missing((program, index) for index in self.common(program)[:count])
-        self._board.evaluate(missing[: max(self._board.remaining - self._plan.reserve, 0)])
+        await self._board.evaluate(missing[: max(self._board.remaining - self._reserve, 0)])
 
-    def explore(self, program: ProgramState) -> None:
+    async def explore(self, program: ProgramState) -> None:
         """Score an accepted program on examples new to it, as long as a step can follow.
 
         Its race showed it what its parent had seen: without new ones, all would be judged by the
         examples that the search began with.
         """
-        self._score_new(program, NEW_EXAMPLES)
-        self.seek_failures(program)
+        await self._score_new(program, NEW_EXAMPLES)
+        await self.seek_failures(program)
 
-    def seek_more(self, program: ProgramState) -> None:
+    async def seek_more(self, program: ProgramState) -> None:
         """Score a program on examples new to it, if it has fewer failures than the longest trial.
 
         A step that came to nothing may have tried to mend what cannot be mended.
         """
         if len(wrong(self.results(program))) < MOST_TRIAL_FAILURES:
-            self._score_new(program, NEW_EXAMPLES)
+            await self._score_new(program, NEW_EXAMPLES)
 
-    def seek_failures(self, program: ProgramState) -> None:
-        """Score a program on more examples until one fails, as long as a step can follow."""
-        count = FIRST_BLOCK
-        while self.mean(program) >= 1.0 and self._score_new(program, count):
-            count *= 2  # few rounds, each as wide as what was in vain
+    async def seek_failures(self, program: ProgramState) -> None:
+        """Score a program on more examples until one fails, as long as a step can follow.
 
-    def _score_new(self, program: ProgramState, count: int) -> bool:
+        As many at a time as it had right so far: what fails once in n is likely among n more.
+        """
+        while self.mean(program) >= 1.0:
+            if not await self._score_new(program, len(self.results(program))):
+                return
+
+    async def _score_new(self, program: ProgramState, count: int) -> bool:
         """Score a program on up to ``count`` examples new to it; tell whether there were any."""
         known = self._board.results(program)
-        left = self._board.remaining - self._plan.reserve - self._plan.least_step
+        left = self._board.remaining - self._reserve - self._further_step
         new = [index for index in self.common(program) if index not in known]
         new = new[: max(min(count, left), 0)]
-        self._board.evaluate((program, index) for index in new)
+        await self._board.evaluate((program, index) for index in new)
         return bool(new)
 
     def _adjusted(

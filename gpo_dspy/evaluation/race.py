@@ -32,8 +32,16 @@ what follows, for a program's results are kept and its successors are measured a
 TRIAL_SURVIVORS = 2
 """Candidates that go on from trials to shared blocks at most, or a quarter, if that is more."""
 
+NEW_EXAMPLES = 6
+"""Examples new to a program that it is scored on when it is accepted."""
+
 CAUTION = 4.0
 """Examples' worth of belief that a candidate which left early is as good as the incumbent."""
+
+
+def survivors(candidates: int) -> int:
+    """Return how many candidates go on from trials to shared blocks at most."""
+    return max(TRIAL_SURVIVORS, candidates // 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,7 @@ class Race:
     standings: dict[ProgramState, Standing] = field(default_factory=dict)
     _seen: dict[ProgramState, dict[int, None]] = field(default_factory=dict)
 
-    def run(self, candidates: Mapping[ProgramState, Sequence[int]]) -> list[ProgramState]:
+    async def run(self, candidates: Mapping[ProgramState, Sequence[int]]) -> list[ProgramState]:
         """Race candidates to the end, or as far as the metric calls go.
 
         After each round those that do not beat the incumbent leave, and the weaker half; after the
@@ -97,14 +105,14 @@ class Race:
         """
         alive = list(candidates)
         if any(candidates.values()):
-            if not self._score(candidates):
+            if not await self._score(candidates):
                 return []
-            alive = self._best(alive, max(TRIAL_SURVIVORS, len(alive) // 4))
+            alive = self._best(alive, survivors(len(alive)))
         for block in sorted({min(block, len(self.pool)) for block in self.blocks}):
             while len(alive) > 1 and not self._can_pay(alive, block):
                 alive.pop()  # better fewer to the end than all of them halfway
             indices = self.pool[: self._affordable(alive, self.pool[:block])]
-            if not (alive and indices and self._score(dict.fromkeys(alive, indices))):
+            if not (alive and indices and await self._score(dict.fromkeys(alive, indices))):
                 break
             alive = self._best(alive, (len(alive) + 1) // 2)
             if len(indices) < block:
@@ -115,12 +123,12 @@ class Race:
         standings = self.standings
         return sorted(standings, key=lambda s: (-standings[s].rounds, -standings[s].difference))
 
-    def _score(self, examples: Mapping[ProgramState, Sequence[int]]) -> bool:
+    async def _score(self, examples: Mapping[ProgramState, Sequence[int]]) -> bool:
         """Score candidates and incumbent on the given examples, unless that costs too much."""
         pairs = list(self._pairs(examples))
         if len(self.board.missing(pairs)) > self.board.remaining - self.reserve:
             return False
-        self.board.evaluate(pairs)
+        await self.board.evaluate(pairs)
         for state, indices in examples.items():
             before = self.standings.get(state)
             rounds = 1 + (before.rounds if before else 0)

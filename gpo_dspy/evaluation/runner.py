@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,8 +26,8 @@ from gpo_dspy.evaluation.tracing import (
 )
 from gpo_dspy.execution.courier import Courier
 from gpo_dspy.execution.executors import in_this_process, submit_here
-from gpo_dspy.execution.parallel import as_completed, no_gate, submitted
 from gpo_dspy.execution.pickling import pack
+from gpo_dspy.execution.scheduler import Scheduler
 from gpo_dspy.execution.time_limit import Stopwatch, call_within
 from gpo_dspy.ledger import Ledger, Usage
 
@@ -169,11 +169,10 @@ class Evaluator:
         return Evaluation(FAILURE_SCORE, Outcome.TIMED_OUT, reason)
 
 
-@dataclass(frozen=True, slots=True)
 class Runner:
-    """Evaluates jobs in parallel: in threads of its own, or in an executor.
+    """Evaluates jobs side by side: in threads of its own, or in an executor.
 
-    Attributes:
+    Args:
         metric: The user's metric.
         num_threads: Jobs that run at the same time.
         patience: How long a job waits for its backend.
@@ -182,73 +181,78 @@ class Runner:
         hide: Takes keys out of feedback, which the prompt model reads.
         executor: Runs the jobs instead of own threads. It is never shut down here.
         example_timeout: See :class:`Evaluator`.
+
+    Attributes:
+        scheduler: Runs the coroutines that wait for jobs.
     """
 
-    metric: Metric
-    num_threads: int
-    patience: Patience = Patience()
-    gate: Callable[[], None] = no_gate
-    ledger: Ledger = field(default_factory=Ledger)
-    hide: Callable[[str], str] = str
-    executor: Executor | None = None
-    example_timeout: float | None = None
-    _name: str = field(default_factory=lambda: uuid4().hex, repr=False)
+    def __init__(
+        self,
+        metric: Metric,
+        num_threads: int,
+        patience: Patience = Patience(),
+        gate: Callable[[], None] = lambda: None,
+        ledger: Ledger | None = None,
+        hide: Callable[[str], str] = str,
+        executor: Executor | None = None,
+        example_timeout: float | None = None,
+    ) -> None:
+        self.ledger = ledger or Ledger()
+        self.scheduler = Scheduler(num_threads, gate)
+        self._evaluator = Evaluator(metric, patience, example_timeout, hide)
+        self._executor = executor
+        self._name = uuid4().hex
 
-    def run(
+    async def run(
         self,
         jobs: Sequence[Job],
-        keep: Callable[[int, Evaluation], None] | None = None,
-    ) -> Iterator[tuple[int, Evaluation]]:
-        """Yield (position in ``jobs``, result) as the jobs finish.
+        note: Callable[[int, Evaluation], None],
+        keep: Callable[[int, Evaluation], None] = lambda *_: None,
+    ) -> None:
+        """Evaluate jobs.
 
         Args:
             jobs: What to evaluate.
-            keep: Told each position and result at once, in the thread that has it: what is
-                kept there is lost neither to a crash nor to an interrupt.
+            note: Told each position in ``jobs`` and its result, in the thread that schedules.
+            keep: Told the same before, at once, in the thread that has it: what is kept there is
+                lost neither to a crash nor to an interrupt.
 
         Raises:
             BackendUnavailable: A backend refused, or stayed away too long.
             BudgetSpent: A limit was reached; the jobs not yet begun are not made.
             ValueError: The executor has other processes, and something cannot go there.
         """
-        evaluator = Evaluator(self.metric, self.patience, self.example_timeout, self.hide)
-        kept = keep or _forget
-
-        def evaluate(position: int) -> Evaluation:
-            evaluation = evaluator(jobs[position].program, jobs[position].example, self.ledger)
-            kept(position, evaluation)
-            return evaluation
-
-        positions = range(len(jobs))
-        if self.executor is None:
-            return as_completed(evaluate, positions, num_threads=self.num_threads, gate=self.gate)
-        submit: Callable[[int], Future[Evaluation]]
-        if in_this_process(self.executor):
-            submit = partial(submit_here, self.executor, evaluate)
+        executor = self._executor or self.scheduler.threads
+        begin: Callable[[int], Future[Evaluation]]
+        if self._executor is None or in_this_process(self._executor):
+            begin = partial(submit_here, executor, partial(self._evaluate, jobs, keep))
         else:
-            submit = self._elsewhere(self.executor, evaluator, jobs, kept)
-        return submitted(submit, positions, most=self.num_threads, gate=self.gate)
+            begin = self._elsewhere(executor, jobs, keep)
+        await self.scheduler.made(begin, len(jobs), note)
+
+    def _evaluate(
+        self, jobs: Sequence[Job], keep: Callable[[int, Evaluation], None], position: int
+    ) -> Evaluation:
+        job = jobs[position]
+        evaluation = self._evaluator(job.program, job.example, self.ledger)
+        keep(position, evaluation)
+        return evaluation
 
     def _elsewhere(
         self,
         executor: Executor,
-        evaluator: Evaluator,
         jobs: Sequence[Job],
         keep: Callable[[int, Evaluation], None],
     ) -> Callable[[int], Future[Evaluation]]:
         """Return what begins a job in another process."""
-        pack(self.metric.function, "metric")  # for the name in the error
-        courier = Courier[Evaluation](executor, evaluator, self.ledger, self._name)
+        pack(self._evaluator.metric.function, "metric")  # for the name in the error
+        courier = Courier[Evaluation](executor, self._evaluator, self.ledger, self._name)
 
         def submit(position: int) -> Future[Evaluation]:
             job = jobs[position]
             return courier.submit(job.program, job.example, partial(keep, position))
 
         return submit
-
-
-def _forget(position: int, evaluation: Evaluation) -> None:
-    """Keep nothing."""
 
 
 def run_program(program: dspy.Module, example: dspy.Example) -> tuple[Evaluation, DSPyTrace]:

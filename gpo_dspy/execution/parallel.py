@@ -1,4 +1,4 @@
-"""Make calls at the same time, in threads or in an executor, with DSPy's context carried along."""
+"""Make calls at the same time, in threads, with DSPy's context carried along."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import math
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Future
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -25,16 +23,8 @@ Finished = tuple[int, R | None, BaseException | None]
 """Position of a call, and its result or its error."""
 
 
-def no_gate() -> None:
-    """Let every call pass."""
-
-
 def as_completed(
-    function: Callable[[T], R],
-    items: Sequence[T],
-    *,
-    num_threads: int,
-    gate: Callable[[], None] = no_gate,
+    function: Callable[[T], R], items: Sequence[T], *, num_threads: int
 ) -> Iterator[tuple[int, R]]:
     """Yield (position, ``function(item)``) as the calls finish, whatever their order.
 
@@ -46,11 +36,9 @@ def as_completed(
         function: Called in worker threads, or in this one if there is no use for several.
         items: The arguments.
         num_threads: Calls that run at the same time.
-        gate: Called before each call, in its thread; stops it by raising.
     """
     if num_threads == 1 or len(items) <= 1:  # stays in the calling thread: easy to debug
         for position, item in enumerate(items):
-            gate()
             yield position, function(item)
         return
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -59,7 +47,6 @@ def as_completed(
     def work() -> None:
         while (position := next_of(todo)) is not None:
             try:
-                gate()
                 done.put((position, function(items[position]), None))
             except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
                 done.put((position, None, error))
@@ -79,67 +66,6 @@ def as_completed(
     yield from _deliver(done, len(items), drop)
 
 
-def submitted(
-    submit: Callable[[T], Future[R]],
-    items: Sequence[T],
-    *,
-    most: int,
-    gate: Callable[[], None] = no_gate,
-) -> Iterator[tuple[int, R]]:
-    """Yield (position, result) of the calls that ``submit`` begins elsewhere, as they finish.
-
-    Errors are raised as by :func:`as_completed`; what was submitted and has not begun is then
-    cancelled. The executor behind ``submit`` is left as it is.
-
-    Args:
-        submit: Begins a call.
-        items: The arguments.
-        most: Calls under way at the same time.
-        gate: Called in this thread before each submission; stops it by raising.
-    """
-    todo = deque(range(len(items)))
-    done: queue.SimpleQueue[Finished[R]] = queue.SimpleQueue()
-    under_way: dict[int, Future[R]] = {}
-    closed = dropping = broken = False
-
-    def finish(position: int, future: Future[R]) -> None:
-        nonlocal broken
-        if not future.cancelled():
-            error = future.exception()
-            broken = broken or isinstance(error, BrokenExecutor)
-            done.put((position, None if error else future.result(), error))
-        elif not dropping:  # somebody else's doing: the executor was shut down
-            done.put((position, None, CancelledError("executor: it dropped a call")))
-
-    def refill(finished: int | None) -> None:
-        nonlocal closed
-        if finished is not None:
-            under_way.pop(finished, None)
-        while todo and len(under_way) < most and not closed:
-            position = todo.popleft()
-            try:
-                gate()
-                under_way[position] = future = submit(items[position])
-            except Exception as error:  # noqa: BLE001 - counts as the error of this call
-                closed = True
-                done.put((position, None, error))
-                return
-            future.add_done_callback(lambda future, position=position: finish(position, future))  # type: ignore[misc]
-
-    def drop() -> int:
-        nonlocal dropping
-        dropping = True
-        dropped = len(todo)
-        if not broken:  # a broken pool ends its calls itself, and trips over those cancelled
-            dropped += sum(future.cancel() for future in under_way.values())
-        todo.clear()
-        under_way.clear()
-        return dropped
-
-    refill(None)
-    yield from _deliver(done, len(items), drop, refill)
-
-
 def ordered_map(function: Callable[[T], R], items: Sequence[T], *, num_threads: int) -> list[R]:
     """Return ``function(item)`` for each item, in item order whatever finishes first."""
     results = dict(as_completed(function, items, num_threads=num_threads))
@@ -155,10 +81,7 @@ def next_of(waiting: queue.SimpleQueue[T], seconds: float = 0.0) -> T | None:
 
 
 def _deliver(
-    done: queue.SimpleQueue[Finished[R]],
-    left: int,
-    drop: Callable[[], int],
-    refill: Callable[[int], None] | None = None,
+    done: queue.SimpleQueue[Finished[R]], left: int, drop: Callable[[], int]
 ) -> Iterator[tuple[int, R]]:
     """Yield what comes out of ``done``; raise the first error when no call is under way.
 
@@ -166,7 +89,6 @@ def _deliver(
         done: Where the calls put what came of them.
         left: How many there are.
         drop: Keeps back the calls that have not begun, and returns how many.
-        refill: Told which call has finished, so that another can begin.
     """
     failure, until = None, math.inf
     try:
@@ -177,8 +99,6 @@ def _deliver(
             left -= 1
             position, result, error = finished
             if error is None:
-                if failure is None and refill is not None:
-                    refill(position)
                 yield position, result  # type: ignore[misc]  # without an error there is a result
             elif failure is None:
                 failure = error

@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import dspy
 from dspy.lm15 import Message, Request, Response, Usage
 
 from gpo_dspy import GPO
 from gpo_dspy.backend_errors import Patience
-from gpo_dspy.evaluation.runner import Evaluation, Job, Outcome
+from gpo_dspy.evaluation.runner import Evaluation, Job, Outcome, Runner
+from gpo_dspy.evaluation.scoreboard import Scoreboard
+from gpo_dspy.execution.scheduler import Scheduler
+from gpo_dspy.journal import Pair
+
+T = TypeVar("T")
 
 _names = count()
 
@@ -208,11 +213,32 @@ class TableRunner:
     scores: Mapping[str, Sequence[float]]
     asked: Counter[tuple[str, int]] = field(default_factory=Counter)
 
-    def run(self, jobs: Sequence[Job], keep: object) -> Iterator[tuple[int, Evaluation]]:
+    scheduler: Scheduler = field(default_factory=lambda: Scheduler(1))
+
+    async def run(
+        self, jobs: Sequence[Job], note: Callable[[int, Evaluation], None], keep: object
+    ) -> None:
         for position, job in enumerate(jobs):
             text, index = job.program.signature.instructions, job.example.number
             self.asked[text, index] += 1
-            yield position, Evaluation(self.scores[text][index], Outcome.SCORED)
+            note(position, Evaluation(self.scores[text][index], Outcome.SCORED))
+
+
+def run_jobs(runner: Runner, jobs: Sequence[Job], **options: Any) -> list[tuple[int, Evaluation]]:
+    """Return what came of jobs, in the order in which it came."""
+    found: list[tuple[int, Evaluation]] = []
+    runner.scheduler.run(runner.run(jobs, lambda *result: found.append(result), **options))
+    return found
+
+
+def now(board: Scoreboard, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run to its end what waits for a scoreboard's metric calls."""
+    return board.calls.runner.scheduler.run(coroutine)
+
+
+def evaluate(board: Scoreboard, pairs: Iterable[Pair]) -> None:
+    """Have a scoreboard evaluate pairs, and wait for it."""
+    now(board, board.evaluate(pairs))
 
 
 class Gauge:

@@ -72,6 +72,7 @@ def compile_once(folder: Path, *, storage: bool = True, **arguments: Any) -> GPO
         storage=url,
         num_threads=THREADS,
         max_metric_calls=300,
+        steps_at_once=THREADS,
         **arguments,
     )
     with dspy.context(lm=SOLVER):

@@ -36,6 +36,7 @@ from gpo_dspy.schedule import Cosine
         ("epochs", 0, "at least 1"),
         ("stop_after", 0, "at least 1"),
         ("candidates_per_step", 0, "at least 1"),
+        ("steps_at_once", 0, "at least 1"),
         ("candidates_per_step", 2.5, "integer"),
         ("failures", -1, "at least 0"),
         ("task_examples", -1, "at least 0"),

@@ -25,6 +25,7 @@ from fakes import (
     Prompted,
     Reply,
     ScriptedEngine,
+    run_jobs,
     scripted_lm,
     toy_examples,
     toy_gpo,
@@ -83,7 +84,7 @@ def _run(
 ) -> list[Evaluation]:
     runner = Runner(Metric(metric), 3, NO_WAITING, executor=pool, **options)
     with dspy.context(lm=lm or toy_lm()):
-        found = dict(runner.run([Job(program, example) for example in examples]))
+        found = dict(run_jobs(runner, [Job(program, example) for example in examples]))
     return [found[position] for position in range(len(found))]
 
 
@@ -271,7 +272,7 @@ def test_results_are_kept_as_they_come(pool: ProcessPoolExecutor) -> None:
     kept: dict[int, Evaluation] = {}
     runner = Runner(Metric(toy_metric), 3, executor=pool)
     with dspy.context(lm=toy_lm()):
-        found = dict(runner.run([Job(QA, item) for item in ITEMS[:5]], kept.__setitem__))
+        found = dict(run_jobs(runner, [Job(QA, item) for item in ITEMS[:5]], keep=kept.__setitem__))
     assert kept == found
     assert all(evaluation.usage.lm_calls == 1 for evaluation in kept.values())
 
@@ -309,13 +310,13 @@ def test_an_example_that_hangs_leaves_its_process_free(pool: ProcessPoolExecutor
     runner = Runner(Metric(toy_metric), 2, executor=pool, **options)
     with dspy.context(lm=toy_lm()):
         jobs = [Job(TwoCalls(), item) for item in ITEMS[:8]]
-        found = dict(runner.run(jobs))
+        found = dict(run_jobs(runner, jobs))
         assert [found[i].outcome is Outcome.TIMED_OUT for i in range(8)] == [
             i == 1 for i in range(8)
         ]
         time.sleep(1.0)
         for _ in range(3):
-            list(runner.run(jobs[2:4]))
+            run_jobs(runner, jobs[2:4])
     assert ledger.usage.lm_calls == 2 * 8 + 2 * 6, "late calls come with a later reply"
 
 

@@ -348,6 +348,7 @@ def test_trajectory_scores_are_scores() -> None:
     test=st.none() | st.integers(1, 8),
     candidates=st.integers(1, 6),
     threads=st.sampled_from([1, 8]),
+    at_once=st.integers(1, 6),
     evaluation=st.sampled_from(["race", "full"]),
     failures=st.integers(0, 3),
     holdout=st.booleans(),
@@ -360,6 +361,7 @@ def test_the_budget_is_never_exceeded_and_nothing_is_paid_twice(
     test: int | None,
     candidates: int,
     threads: int,
+    at_once: int,
     evaluation: str,
     failures: int,
     holdout: bool,
@@ -377,6 +379,7 @@ def test_the_budget_is_never_exceeded_and_nothing_is_paid_twice(
             max_metric_calls=budget,
             candidates_per_step=candidates,
             num_threads=threads,
+            steps_at_once=at_once,
             evaluation=evaluation,
             failures=failures,
             holdout=holdout,
@@ -877,7 +880,7 @@ def test_ctrl_c_keeps_what_is_done(threads: int, after: int) -> None:
     result = compiled.detailed_results
     assert result.stop_reason is StopReason.INTERRUPTED
     assert result.claim is None
-    assert result.metric_calls == after
+    assert after <= result.metric_calls < after + threads, "and what came in the same moment"
     assert instructions_of(compiled) == result.best == result.returned
     assert result.best_score >= result.start_score
     assert recorder.values("end") == [result]

@@ -10,10 +10,8 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import ContextVar
-from functools import partial
 from pathlib import Path
 
 import dspy
@@ -21,8 +19,8 @@ import pytest
 from fakes import Gauge, scripted_lm, toy_solver
 
 from gpo_dspy.execution import parallel
-from gpo_dspy.execution.executors import places, submit_here
-from gpo_dspy.execution.parallel import as_completed, ordered_map, submitted
+from gpo_dspy.execution.executors import places
+from gpo_dspy.execution.parallel import as_completed, ordered_map
 
 COLOUR: ContextVar[str] = ContextVar("colour", default="none")
 
@@ -249,154 +247,6 @@ def test_an_interrupted_program_ends_at_once() -> None:
     assert rest == "INTERRUPTED 1\n"
     assert process.returncode == 0
     assert took < 4, "as long as a call under way takes would be 6 seconds"
-
-
-# --- in an executor of the user's ----------------------------------------------------------------
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as pool:
-        yield pool
-        assert pool.submit(int, "7").result(10) == 7, "it was not shut down"
-
-
-def _in(pool: Executor, function: Callable[[int], int]) -> Callable[[int], Future[int]]:
-    return lambda item: submit_here(pool, function, item)
-
-
-def test_an_executor_gives_the_same_results(pool: ThreadPoolExecutor) -> None:
-    def work(item: int) -> int:
-        time.sleep((item * 7 % 5) / 500)
-        return item * item
-
-    found = dict(submitted(_in(pool, work), range(40), most=3))
-    assert found == {i: i * i for i in range(40)}
-    assert not list(submitted(_in(pool, work), [], most=3))
-
-
-@pytest.mark.parametrize("most", [1, 3])
-def test_never_more_is_submitted_than_may_be_under_way(pool: ThreadPoolExecutor, most: int) -> None:
-    ended: list[int] = []
-    ahead: list[int] = []
-
-    def work(item: int) -> int:
-        time.sleep(0.002)
-        ended.append(item)
-        return item
-
-    def submit(item: int) -> Future[int]:
-        ahead.append(item - len(ended))
-        return submit_here(pool, work, item)
-
-    assert len(list(submitted(submit, range(20), most=most))) == 20
-    assert max(ahead) < most
-
-
-def test_the_callers_context_is_carried_into_an_executor(pool: ThreadPoolExecutor) -> None:
-    COLOUR.set("green")
-    lm = scripted_lm(toy_solver)
-    with dspy.context(lm=lm):
-        submit = partial(submit_here, pool, lambda _: (COLOUR.get(), dspy.settings.lm))
-        assert dict(submitted(submit, range(6), most=3)) == dict.fromkeys(range(6), ("green", lm))
-
-
-def test_after_an_error_an_executor_gets_nothing_more(pool: ThreadPoolExecutor) -> None:
-    begun: list[int] = []
-
-    def work(item: int) -> int:
-        begun.append(item)
-        if item == 3:
-            raise KeyError("stop")
-        time.sleep(0.05)
-        return item
-
-    received: list[int] = []
-    with pytest.raises(KeyError, match="stop"):
-        received.extend(r for _, r in submitted(_in(pool, work), range(100), most=6))
-    pool.submit(int).result(10)
-    assert sorted(received) == sorted({*begun} - {3}), "those under way are paid for"
-    assert len(begun) < 12
-
-
-def test_an_error_lingers_for_an_executor_too(
-    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(parallel, "LINGER", 0.1)
-    release = threading.Event()
-
-    def work(item: int) -> int:
-        if item == 1:
-            raise KeyError("refused")
-        release.wait(10)
-        return item
-
-    began = time.monotonic()
-    with pytest.raises(KeyError, match="refused"):
-        list(submitted(_in(pool, work), range(9), most=3))
-    assert time.monotonic() - began < 5
-    release.set()
-
-
-def test_the_gate_is_asked_before_each_submission(pool: ThreadPoolExecutor) -> None:
-    asked: list[int] = []
-    submitted_items: list[int] = []
-
-    def gate() -> None:
-        asked.append(1)
-        if len(asked) > 7:
-            raise TimeoutError("closed")
-
-    def submit(item: int) -> Future[int]:
-        submitted_items.append(item)
-        return submit_here(pool, int, item)
-
-    received: list[int] = []
-    with pytest.raises(TimeoutError, match="closed"):
-        received.extend(r for _, r in submitted(submit, range(50), most=3, gate=gate))
-    assert submitted_items == list(range(7))
-    assert set(received) <= set(submitted_items), "what had not begun by then is cancelled"
-    assert len(received) >= 4
-    assert len(asked) == 8
-
-
-def test_an_interrupt_does_not_wait_for_an_executor(pool: ThreadPoolExecutor) -> None:
-    release = threading.Event()
-
-    def work(item: int) -> int:
-        if item == 2:
-            raise KeyboardInterrupt
-        release.wait(10)
-        return item
-
-    began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        list(submitted(_in(pool, work), range(9), most=3))
-    assert time.monotonic() - began < 1
-    release.set()
-
-
-def test_an_executor_that_is_shut_down_says_so() -> None:
-    pool = ThreadPoolExecutor(1)
-    pool.shutdown()
-    with pytest.raises(RuntimeError, match="after shutdown"):
-        list(submitted(_in(pool, int), range(3), most=2))
-
-
-def test_calls_that_an_executor_drops_are_missed() -> None:
-    pool = ThreadPoolExecutor(1)
-    release = threading.Event()
-
-    def work(item: int) -> int:
-        release.wait(10)
-        return item
-
-    results = submitted(_in(pool, work), range(3), most=3)
-    threading.Timer(
-        0.05, lambda: (pool.shutdown(False, cancel_futures=True), release.set())
-    ).start()
-    with pytest.raises(CancelledError, match="dropped a call"):
-        list(results)
 
 
 def test_workers_are_known_where_an_executor_tells() -> None:

@@ -19,6 +19,7 @@ from gpo_dspy.plan import (
     candidates_per_step,
     holdout_size,
     make_plan,
+    steps_at_once,
     trial_failures,
 )
 
@@ -134,6 +135,14 @@ def test_steps_of_a_larger_run_are_wider_however_many_predictors(predictors: int
     assert [candidates_per_step(calls, predictors) for calls in runs] == [9, 12, 16]
 
 
+@pytest.mark.parametrize("predictors", [1, 2, 5])
+def test_a_larger_run_has_more_steps_under_way(predictors: int) -> None:
+    runs = (auto_metric_calls(name, predictors) for name in AUTO_METRIC_CALLS)  # type: ignore[arg-type]
+    assert [steps_at_once(calls, predictors) for calls in runs] == [1, 4, 12]
+    assert steps_at_once(1, predictors) == 1
+    assert steps_at_once(100_000, predictors) == 12
+
+
 @pytest.mark.parametrize(("calls", "trial"), [(30, 1), (399, 1), (400, 2), (600, 3), (9_000, 3)])
 def test_trials_are_short_where_money_is(calls: int, trial: int) -> None:
     assert trial_failures(calls, 1) == trial
@@ -152,3 +161,5 @@ def test_the_plan_says_what_will_happen() -> None:
     assert "up to 1,234 metric calls" in text
     assert "20 training and 15 validation examples" in text
     assert "5 kept for the final claim (10 calls)" in text
+    assert "at once" not in text
+    assert "of 4 candidates, up to 3 at once;" in str(_plan(steps_at_once=3))

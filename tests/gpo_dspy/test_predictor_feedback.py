@@ -13,6 +13,7 @@ from fakes import (
     NO_WAITING,
     Prompted,
     rewriter_lm,
+    run_jobs,
     scripted_lm,
     toy_examples,
     toy_gpo,
@@ -90,7 +91,7 @@ def _run(
     program = PlanThenAnswer()
     runner = Runner(Metric(metric), threads, NO_WAITING)
     with dspy.context(lm=scripted_lm(reply)):
-        found = dict(runner.run([Job(program, example) for example in EXAMPLES]))
+        found = dict(run_jobs(runner, [Job(program, example) for example in EXAMPLES]))
     return [found[position] for position in range(len(found))]
 
 
@@ -108,7 +109,7 @@ def test_a_metric_is_asked_as_gepa_asks_it(caplog: pytest.LogCaptureFixture) -> 
     )  # fmt: skip
     with dspy.context(lm=scripted_lm(solver)):
         optimizer.compile(OneCall(), trainset=EXAMPLES, valset=EXAMPLES)
-        list(Runner(Metric(ours), 1).run([Job(OneCall(), example) for example in EXAMPLES]))
+        run_jobs(Runner(Metric(ours), 1), [Job(OneCall(), example) for example in EXAMPLES])
     assert len(theirs.asked) == 12
     assert ours.asked == theirs.asked
 
@@ -185,7 +186,7 @@ def test_a_judge_that_is_away_is_waited_for_and_nothing_is_paid_again() -> None:
     ledger = Ledger()
     with dspy.context(lm=program):
         runner = Runner(Metric(metric), 1, NO_WAITING, ledger=ledger)
-        found = list(runner.run([Job(PlanThenAnswer(), example) for example in EXAMPLES[:3]]))
+        found = run_jobs(runner, [Job(PlanThenAnswer(), example) for example in EXAMPLES[:3]])
     assert {e.predictor_feedback for _, e in found} == {
         (("plan", "on plan"), ("answer", "on answer"))
     }
@@ -200,7 +201,7 @@ def test_keys_are_taken_out_of_feedback_on_predictors_too() -> None:
 
     runner = Runner(Metric(metric), 1, hide=lambda text: text.replace("sk-123", "***"))
     with dspy.context(lm=scripted_lm(solver)):
-        ((_, evaluation),) = runner.run([Job(PlanThenAnswer(), EXAMPLES[0])])
+        ((_, evaluation),) = run_jobs(runner, [Job(PlanThenAnswer(), EXAMPLES[0])])
     assert evaluation.feedback == "*** failed on None"
     assert [text for _, text in evaluation.predictor_feedback] == [
         "*** failed on plan",

@@ -9,10 +9,11 @@ from statistics import fmean
 
 import dspy
 import pytest
-from fakes import TableRunner, slow_difference
+from fakes import TableRunner, now, slow_difference
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpo_dspy.evaluation.metric_calls import MetricCalls
 from gpo_dspy.evaluation.race import Race
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.program_state import ProgramState
@@ -40,10 +41,10 @@ def _race(
 ) -> tuple[Race, list[ProgramState], TableRunner]:
     runner = TableRunner(scores)
     student = dspy.Predict("number -> answer")
-    board = Scoreboard(student, EXAMPLES, runner, limit)  # type: ignore[arg-type]
+    board = Scoreboard(MetricCalls(student, EXAMPLES, runner, limit))  # type: ignore[arg-type]
     race = Race(board, INCUMBENT, POOL, fmean(scores["incumbent"]), blocks, reserve)
     candidates = [_name(i) for i in range(len(scores) - 1)]
-    ranking = race.run(trials if trials is not None else dict.fromkeys(candidates, ()))
+    ranking = now(board, race.run(trials if trials is not None else dict.fromkeys(candidates, ())))
     return race, ranking, runner
 
 
@@ -174,7 +175,8 @@ def test_results_known_already_cost_nothing() -> None:
     rows = [[0.5] * N, [0.9] * N]
     first, _, runner = _race(_table(*rows))
     paid = sum(runner.asked.values())
-    Race(first.board, INCUMBENT, POOL, 0.5, BLOCKS).run({_name(0): ()})
+    again = Race(first.board, INCUMBENT, POOL, 0.5, BLOCKS)
+    now(first.board, again.run({_name(0): ()}))
     assert sum(runner.asked.values()) == paid
 
 

@@ -17,14 +17,7 @@ from typing import Any
 import dspy
 import pytest
 from dspy import lm15
-from fakes import (
-    NO_WAITING,
-    Prompted,
-    scripted_lm,
-    toy_examples,
-    toy_metric,
-    toy_solver,
-)
+from fakes import NO_WAITING, Prompted, run_jobs, scripted_lm, toy_examples, toy_metric, toy_solver
 
 from gpo_dspy.backend_errors import Patience
 from gpo_dspy.errors import BackendUnavailable
@@ -47,7 +40,7 @@ def _run(
 ) -> list[Evaluation]:
     runner = Runner(Metric(metric), threads, patience)
     with dspy.context(lm=scripted_lm(reply)):
-        found = dict(runner.run([Job(program, example) for example in examples or [EXAMPLE]]))
+        found = dict(run_jobs(runner, [Job(program, example) for example in examples or [EXAMPLE]]))
     return [found[position] for position in range(len(found))]
 
 
@@ -322,7 +315,7 @@ def test_while_a_judge_is_away_the_program_does_not_pay_again(threads: int) -> N
 
     jobs = [Job(QA, example) for example in toy_examples(10)]
     with dspy.context(lm=program):
-        found = dict(Runner(Metric(metric), threads, NO_WAITING).run(jobs))
+        found = dict(run_jobs(Runner(Metric(metric), threads, NO_WAITING), jobs))
     assert [found[i].score for i in range(10)] == [0.5] * 10
     assert len(program.engine.prompts) == 10
     assert len(judge.engine.prompts) == 30
@@ -404,7 +397,7 @@ def _timed(
 ) -> list[Evaluation]:
     runner = Runner(Metric(metric), threads, patience, executor=executor, example_timeout=seconds)
     with dspy.context(lm=scripted_lm(reply)):
-        found = dict(runner.run([Job(QA, example) for example in toy_examples(examples)]))
+        found = dict(run_jobs(runner, [Job(QA, example) for example in toy_examples(examples)]))
     return [found[position] for position in range(len(found))]
 
 
@@ -484,7 +477,7 @@ def test_lm_calls_of_an_abandoned_example_are_counted(hang: threading.Event) -> 
     ledger = Ledger()
     runner = Runner(Metric(toy_metric), 1, NO_WAITING, ledger=ledger, example_timeout=0.1)
     with dspy.context(lm=scripted_lm(toy_solver)):
-        ((_, evaluation),) = runner.run([Job(TwoCalls(), EXAMPLE)])
+        ((_, evaluation),) = run_jobs(runner, [Job(TwoCalls(), EXAMPLE)])
     assert evaluation.outcome is Outcome.TIMED_OUT
     assert ledger.usage.lm_calls == 1
     hang.set()
@@ -581,7 +574,8 @@ def _run_over_http(api_base: str) -> Evaluation:
         timeout=10,
     )
     with dspy.context(lm=lm):
-        ((_, evaluation),) = Runner(Metric(toy_metric), 1, NO_WAITING).run([Job(QA, EXAMPLE)])
+        runner = Runner(Metric(toy_metric), 1, NO_WAITING)
+        ((_, evaluation),) = run_jobs(runner, [Job(QA, EXAMPLE)])
     return evaluation
 
 

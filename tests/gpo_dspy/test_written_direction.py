@@ -42,7 +42,7 @@ from gpo_dspy.report import show_result
 from gpo_dspy.state import DirectionText, Fate, ScoredPrompt
 from gpo_dspy.storage.codec import result_from, result_text, step_from, step_text
 from gpo_dspy.trajectory import Trajectory
-from gpo_dspy.wording import put_into_words
+from gpo_dspy.wording import answers, questions
 
 TRAIN, VAL = toy_examples(24), toy_examples(24, start=100)
 
@@ -150,7 +150,7 @@ def test_keys_are_not_shown() -> None:
 
     lm = scripted_lm(lambda prompted: {"reflection": "Yes."})
     model = PromptModel(lm, hide=lambda text: text.replace("sk-planted", "[secret]"))
-    put_into_words(Reflection(), {"self": view(FOUR, failures=failures)}, model)
+    answers(questions(Reflection(), {"self": view(FOUR, failures=failures)}), 3, model)
     assert "sk-planted" not in lm.engine.prompts[0].user
     assert "[secret]" in lm.engine.prompts[0].user
 
@@ -178,26 +178,24 @@ def test_an_answer_is_used_or_named(answer: Any, text: str, problem: Fate | None
         return answer
 
     model = PromptModel(scripted_lm(reply), patience=NO_WAITING)
-    texts = put_into_words(Reflection(words=200), {"self": view(FOUR)}, model)
-    assert texts == {"self": (DirectionText("reflection", "self", 3, text, problem),)}
+    texts = answers(questions(Reflection(words=200), {"self": view(FOUR)}), 3, model)
+    assert texts == [DirectionText("reflection", "self", 3, text, problem)]
 
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_each_predictor_gets_its_own(threads: int) -> None:
     lm = scripted_lm(lambda p: {"reflection": f"About {p.fields['current_prompt']}."})
     views = {name: view(FOUR, current=prompt(name)) for name in ("10", "20", "30")}
-    texts = put_into_words(Reflection(), views, PromptModel(lm, num_threads=threads))
-    assert {name: [t.text for t in found] for name, found in texts.items()} == {
-        "10": ["About 10."],
-        "20": ["About 20."],
-        "30": ["About 30."],
-    }
+    texts = answers(questions(Reflection(), views), 3, PromptModel(lm, num_threads=threads))
+    assert [(text.predictor, text.text) for text in texts] == [
+        ("10", "About 10."),
+        ("20", "About 20."),
+        ("30", "About 30."),
+    ]
 
 
 def test_a_direction_without_words_asks_nothing() -> None:
-    lm = rewriter_lm(toy_rewriter)
-    assert put_into_words(Relevance(), {"self": view(FOUR)}, PromptModel(lm)) == {"self": ()}
-    assert not lm.engine.prompts
+    assert questions(Relevance(), {"self": view(FOUR)}) == []
 
 
 # --- runs -----------------------------------------------------------------------------------------
