@@ -128,7 +128,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         memory: Whether a run starts from the prompts of earlier runs on tasks like it, tried
             again before they count: True (the default with a storage), False, or only from
             predictors of the "same_kind" or for the "same_model".
-        num_threads: LM calls at the same time; default: DSPy's setting.
+        num_threads: Metric calls at the same time, and as many requests to the prompt model;
+            default: DSPy's setting.
         executor: A ``concurrent.futures.Executor`` that makes the metric calls instead of our
             threads, at most ``num_threads`` at a time (default: as many as it has workers); the
             prompt model's requests stay in threads of ours. It is never shut down. To other

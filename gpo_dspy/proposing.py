@@ -17,6 +17,7 @@ from gpo_dspy.evaluation.pool import Pool
 from gpo_dspy.evaluation.scoreboard import Scoreboard
 from gpo_dspy.evaluation.strata import stratified_difference
 from gpo_dspy.evaluation.verify import verify_rewrites
+from gpo_dspy.execution.scheduler import Scheduler
 from gpo_dspy.guards import make_guards
 from gpo_dspy.meta_prompt import percent
 from gpo_dspy.plan import COSTLY_CANDIDATES, MOST_TRIAL_FAILURES, Plan
@@ -58,6 +59,7 @@ class Proposer:
         plan: The run in numbers.
         settings: How to go about it.
         recall: Finds prompts of earlier runs for a predictor with an instruction, if any.
+        scheduler: Lets other steps go on while the prompt model writes.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Proposer:
         plan: Plan,
         settings: Settings,
         recall: Recall | None,
+        scheduler: Scheduler,
     ) -> None:
         self.board = board
         self.pool = pool
@@ -80,6 +83,7 @@ class Proposer:
         self.plan = plan
         self.settings = settings
         self.recall = recall
+        self.scheduler = scheduler
         self.guards = make_guards(
             student,
             start.instructions,
@@ -125,7 +129,7 @@ class Proposer:
         )
         asked = questions(self.settings.direction, views)
         prompt_model = self.rewriter.during(state.next_step).prompt_model
-        texts = await self.board.aside(partial(answers, asked, state.next_step, prompt_model))
+        texts = await self.scheduler.aside(partial(answers, asked, state.next_step, prompt_model))
         return {
             name: replace(known, texts=tuple(text for text in texts if text.predictor == name))
             for name, known in directions.items()
@@ -147,7 +151,7 @@ class Proposer:
         asked = [(name, request) for name in directions for request in requests[name]]
         guarded = [(request.meta_prompt, self.guards[name]) for name, request in asked]
         rewriter = self.rewriter.during(state.next_step)
-        written = await self.board.aside(partial(rewriter.write, guarded))
+        written = await self.scheduler.aside(partial(rewriter.write, guarded))
         if not any(_asked_for(record) for record in state.records):
             verify_rewrites(list(chain.from_iterable(written)), self.rewriter.prompt_model.lm.model)
         by_predictor: dict[str, list[Rewrite]] = {}

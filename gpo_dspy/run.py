@@ -154,8 +154,9 @@ class Run:
         pool = Pool.of(board, data, plan, settings)
         recall = self._recall if optimizer.memory or self._journal.prompts else None
         proposer = Proposer(
-            student, start, data, board, pool, rewriter, trajectories, plan, settings, recall
-        )
+            student, start, data, board, pool, rewriter, trajectories, plan, settings, recall,
+            self._scheduler,
+        )  # fmt: skip
         demos = DemoSearch(student, data, board, pool, plan, settings)
         return Search(
             start, board, pool, proposer, demos, trajectories, plan, settings,

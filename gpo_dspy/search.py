@@ -278,7 +278,7 @@ class Search:
         calls = self.board.metric_calls - state.calls_at_start
         left = max(self.board.remaining - self.plan.reserve, 0)
         spent = max(calls / max(calls + left, 1), self.meter.spent_by(state.step), 1e-6)
-        steps = max(round(state.step / spent), state.step + 1)
+        steps = max(round(state.step / spent), state.next_step)
         return steps if self.plan.max_steps is None else min(steps, self.plan.max_steps)
 
     def _rescore(self, program: ProgramState, score: float, step: int) -> None:

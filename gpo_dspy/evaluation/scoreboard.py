@@ -8,18 +8,15 @@ takes it in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
-from typing import TypeVar
 
 from gpo_dspy.evaluation.metric_calls import MetricCalls
 from gpo_dspy.evaluation.runner import FAILURE_SCORE, Evaluation
 from gpo_dspy.journal import Pair
 from gpo_dspy.objective import Weights, weigh
 from gpo_dspy.program_state import ProgramState
-
-R = TypeVar("R")
 
 
 class Scoreboard:
@@ -94,10 +91,6 @@ class Scoreboard:
             for pair in missing:
                 if self.calls.knows(pair):
                     self._learn(pair)
-
-    async def aside(self, function: Callable[[], R]) -> R:
-        """Wait for something else that takes time; metric calls of other steps go on."""
-        return await self.calls.runner.scheduler.aside(function)
 
     def results(self, state: ProgramState) -> Mapping[int, Evaluation]:
         """Return what is known of a program: evaluations by example index, in that order.
