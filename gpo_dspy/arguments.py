@@ -9,6 +9,8 @@ from typing import Any
 import dspy
 
 from gpo_dspy.callbacks import Callback
+from gpo_dspy.direction import is_carried_on
+from gpo_dspy.settings import Settings
 
 CHOICES = {
     "auto": ("light", "medium", "heavy"),
@@ -90,11 +92,27 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             "acceptance='best_new' contradicts evaluation='race': a race measures candidates only "
             "against the current prompt; use evaluation='full' with it, as GPO.paper does."
         )
-    if given["acceptance"] == "best_new" and given.get("steps_at_once", 1) > 1:
-        raise ValueError(
-            f"acceptance='best_new' contradicts steps_at_once={given['steps_at_once']}: each step "
-            "starts from what the one before found; leave steps_at_once out."
-        )
+
+
+def check_steps_at_once(settings: Settings) -> None:
+    """Refuse steps side by side where each must know what the one before found.
+
+    Raises:
+        ValueError: Names what contradicts them.
+    """
+    found = settings.steps_at_once
+    if found is None or found == 1:
+        return
+    for_one = {
+        "acceptance='best_new'": settings.acceptance == "best_new",
+        "a direction that is carried on from step to step": is_carried_on(settings.direction),
+    }
+    for name, is_so in for_one.items():
+        if is_so:
+            raise ValueError(
+                f"steps_at_once={found} contradicts {name}: each step must know what the one "
+                "before found; leave steps_at_once out."
+            )
 
 
 def _check_storage(given: Mapping[str, Any]) -> None:

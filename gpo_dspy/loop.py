@@ -26,9 +26,6 @@ from gpo_dspy.search import Search, StepUnderWay
 from gpo_dspy.state import RunState, StopReason
 from gpo_dspy.step import Step, StepDone
 
-STOPS = (BudgetSpent, BackendUnavailable, KeyboardInterrupt)
-"""What ends a run, and leaves what its steps have found."""
-
 
 def optimize(
     search: Search, state: RunState, on_step: Callable[[RunState], None]
@@ -44,6 +41,7 @@ def optimize(
         The last state, and why the run ended.
     """
     under_way: deque[StepUnderWay] = deque()
+    begun = state.step
 
     def take_in_the_oldest() -> None:
         nonlocal state
@@ -53,26 +51,39 @@ def optimize(
         if done.stopped_by is not None:
             raise done.stopped_by
 
+    def wind_up(error: BaseException) -> BaseException:
+        """Take in what the steps under way have found, and return what ends the run."""
+        search.stop(error)
+        while under_way:
+            try:
+                with suppress(Exception):  # the first error is the one that counts
+                    take_in_the_oldest()
+            except KeyboardInterrupt as interrupt:  # but for this one
+                search.stop(interrupt)
+                error = interrupt
+        return error
+
     while True:
         reason = search.stop_reason(state, under_way)
         try:
-            begun = search.begin(step, state, under_way) if reason is None else None
-            if begun is not None:
-                under_way.append(begun)
+            step_under_way = search.begin(step, state, under_way) if reason is None else None
+            if step_under_way is not None:
+                under_way.append(step_under_way)
+                begun += 1
             elif under_way:
                 take_in_the_oldest()
             elif reason is not None:
                 return state, reason
-        except STOPS as stop:
-            while under_way:
-                with suppress(*STOPS):
-                    take_in_the_oldest()
-            reason = search.stop_reason(state, under_way)
-            if isinstance(stop, BudgetSpent):
-                return state, stop.reason
-            if reason is None or isinstance(stop, KeyboardInterrupt):
+        except BaseException as error:
+            end = wind_up(error)
+            if isinstance(end, BudgetSpent):
+                return state, end.reason
+            reason = search.stop_reason(state)
+            if isinstance(end, BackendUnavailable) and state.step == begun and reason is not None:
+                return state, reason  # no step is lost, and none was to follow
+            if end is error:
                 raise
-            return state, reason  # there was nothing left to do
+            raise end  # noqa: B904 - it came of itself
 
 
 async def step(parts: Step) -> StepDone:

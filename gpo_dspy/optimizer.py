@@ -11,7 +11,7 @@ import dspy
 from dspy.teleprompt.teleprompt import Teleprompter
 
 from gpo_dspy.acceptance import Acceptance
-from gpo_dspy.arguments import check_arguments
+from gpo_dspy.arguments import check_arguments, check_steps_at_once
 from gpo_dspy.backend_errors import Patience
 from gpo_dspy.budget import Limits
 from gpo_dspy.callbacks import Callback
@@ -68,8 +68,8 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
         steps_at_once: Steps under way at the same time at most: one that begins beside others does
             not know what they find, so there are the more the longer none has found anything.
             Keeps many threads busy, and a slow prompt model. Default: 1 for every 250 metric
-            calls, up to 12; 1 with ``evaluation="full"``, and as in ``auto="light"`` under other
-            limits.
+            calls, up to 12; 1 with ``evaluation="full"`` and with ``direction="summary"``, and as
+            in ``auto="light"`` under other limits.
         rewrites_per_request: Rewrites that one request asks the prompt model for; several share
             what a request shows, and so cost less. Default: all of a step, as far as replies do
             not get too long. A prompt model that does not write several is asked for one each.
@@ -237,6 +237,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             allow_examples=allow_examples,
             objective=Objective.of(objective),
         )
+        check_steps_at_once(self.settings)
 
     @classmethod
     def paper(

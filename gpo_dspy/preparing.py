@@ -11,7 +11,7 @@ import dspy
 from gpo_dspy.asking import request_sizes, rewrites_per_request
 from gpo_dspy.budget import Limits
 from gpo_dspy.data import Data, Split, assign_roles
-from gpo_dspy.direction import kinds_of
+from gpo_dspy.direction import is_carried_on, kinds_of
 from gpo_dspy.plan import (
     COSTLY_CANDIDATES,
     HOLDOUT_BUDGET,
@@ -160,5 +160,6 @@ def _pace(
     alone = settings.rewrites_per_request == 1
     width = COSTLY_CANDIDATES if alone else candidates_per_step(calls, predictors)
     trial = min(trial_failures(calls, predictors), settings.failures)
-    at_once = settings.steps_at_once or steps_at_once(calls, predictors)
+    at_once = 1 if is_carried_on(settings.direction) else steps_at_once(calls, predictors)
+    at_once = settings.steps_at_once or at_once
     return settings.candidates_per_step or width, trial, at_once

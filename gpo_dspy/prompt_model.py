@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -60,6 +61,7 @@ class PromptModel:
         patience: How long a request waits for the backend.
         ledger: Counts the LM calls.
         gate: Called before each request; stops it by raising.
+        slots: Entered for each request: those of all steps together are no more than it lets in.
         journal: Keeps the answers, and knows those of an earlier session.
         hide: Takes keys out of what is shown to the LM, and of what it writes.
         step: Which step asks. Steps run side by side, and the journal must not take the answer to
@@ -71,6 +73,7 @@ class PromptModel:
     patience: Patience = Patience()
     ledger: Ledger = field(default_factory=Ledger)
     gate: Callable[[], None] = lambda: None
+    slots: AbstractContextManager[Any] = nullcontext()  # noqa: RUF009 - without a state
     journal: Journal = field(default_factory=Journal)
     hide: Callable[[str], str] = str
     step: int = 0
@@ -99,11 +102,11 @@ class PromptModel:
 
     def _answer(self, question: Question) -> str | Fate:
         """Return the texts as JSON, as the journal keeps them."""
-        self.gate()
         predict = dspy.Predict(question.shown_signature)
         try:
             # The caller's program may be traced or streamed; the prompt model's work is not.
-            with dspy.context(lm=self.lm, trace=[], send_stream=None):
+            with self.slots, dspy.context(lm=self.lm, trace=[], send_stream=None):
+                self.gate()
                 answer = self.patience.call(lambda: predict(**question.fields))
         except AdapterParseError:
             return Fate.UNPARSABLE

@@ -129,6 +129,8 @@ class Proposer:
         )
         asked = questions(self.settings.direction, views)
         prompt_model = self.rewriter.during(state.next_step).prompt_model
+        if not asked:
+            return dict(directions)
         texts = await self.scheduler.aside(partial(answers, asked, state.next_step, prompt_model))
         return {
             name: replace(known, texts=tuple(text for text in texts if text.predictor == name))

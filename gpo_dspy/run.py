@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -134,10 +135,11 @@ class Run:
         self._board = Scoreboard(self._calls)
         asked = PromptModel(
             prompt_model,
-            num_threads=max(threads // self._plan.steps_at_once, 1),
+            num_threads=threads,
             patience=patience,
             ledger=self._prompt_ledger,
-            gate=self._meter.gate,
+            gate=self._gate,
+            slots=threading.BoundedSemaphore(threads),
             journal=self._journal,
             hide=secrets.hide,
         )
@@ -174,6 +176,7 @@ class Run:
         try:
             return self._compile()
         finally:  # a second Ctrl-C must not leave a run that nobody can carry on
+            self._scheduler.close()
             self._journal.close(None, finished=False)
 
     def _compile(self) -> dspy.Module:
@@ -203,6 +206,11 @@ class Run:
             self._callbacks.on_error(error)
             raise
         return self._finish(reason, claim)
+
+    def _gate(self) -> None:
+        """Let the next request to the prompt model pass, or stop it."""
+        self._scheduler.gate()
+        self._meter.gate()
 
     def _on_metric_call(self) -> None:
         usage = self._task_ledger.usage + self._prompt_ledger.usage

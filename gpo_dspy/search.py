@@ -158,16 +158,15 @@ class Search:
             state: Where the run stands.
             under_way: The steps that were begun before and are not done.
         """
-        begun = tuple(StepBegun(s.parts.state.current, s.parts.predictors) for s in under_way)
         if under_way:
-            state = replace(state, under_way=begun)
-            state = replace(state, current=self._next_parent(state))
+            state = self._beside(state, under_way)
         left, most = self._left(under_way), self._most_calls(state)
         if under_way and (len(under_way) >= self._at_once(state) or left < most):
             return None
         calls = int(min(left, most))
         weights = self.settings.weights(self.board.names, state.next_step)
         board = self.board.begin(calls + self.plan.reserve, weights)
+        # It leaves a further step what it needs, as far as what is not promised does not do that.
         pool = self.pool.on(board, max(self.plan.least_step - (left - calls), 0))
         parts = Step(
             state,
@@ -192,6 +191,10 @@ class Search:
             return self.scheduler.finish(step.task)
         finally:
             self.board.take_in(step.parts.board)
+
+    def stop(self, error: BaseException) -> None:
+        """Let the steps under way begin no more calls."""
+        self.scheduler.stop(error)
 
     def record(self, state: RunState, done: StepDone) -> RunState:
         """Append the candidates to the trajectory, choose the next program, return the state."""
@@ -241,6 +244,12 @@ class Search:
 
     # --- helpers ------------------------------------------------------------------------------
 
+    def _beside(self, state: RunState, under_way: Sequence[StepUnderWay]) -> RunState:
+        """Return the state that a step begins from beside others: with a parent of its own."""
+        begun = (StepBegun(s.parts.state.current, s.parts.predictors) for s in under_way)
+        state = replace(state, under_way=tuple(begun))
+        return replace(state, current=self._next_parent(state))
+
     def _at_once(self, state: RunState) -> int:
         """Return how many steps may be under way at the same time, the next one among them.
 
@@ -254,9 +263,9 @@ class Search:
         return min(self.plan.steps_at_once, 1 + fruitless_steps(state))
 
     def _most_calls(self, state: RunState) -> float:
-        """Return how many metric calls the next step may make."""
+        """Return how many metric calls the next step may make: alone as many as there are."""
         if self._at_once(state) == 1:
-            return math.inf  # it is alone
+            return math.inf
         return self.plan.full_step(len(wrong(self.pool.results(state.current))))
 
     def _left(self, under_way: Sequence[StepUnderWay]) -> int:

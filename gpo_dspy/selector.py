@@ -33,7 +33,7 @@ class Selector(Protocol):
         """Return names of predictors, at least one.
 
         Args:
-            state: Where the run stands.
+            state: Where the run stands; ``state.next_step`` is the number of the step, from 1.
             failing: Every predictor's share of the current failures: of those that went through
                 any predictor, how many went through it.
         """

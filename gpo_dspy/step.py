@@ -27,7 +27,6 @@ class StepDone:
     """What a step found.
 
     Attributes:
-        number: Which step it is, from 1.
         parent: The program that it started from.
         words: The word budget.
         directions: The update directions, by predictor.
@@ -37,7 +36,6 @@ class StepDone:
         stopped_by: What kept its last calls from being made, if anything did.
     """
 
-    number: int
     parent: ProgramState
     words: int
     directions: Mapping[str, UpdateDirection]
@@ -147,7 +145,6 @@ class Step:
         """Accept a candidate or none, look at new examples, and return what the step found."""
         winner = choose(self.settings.acceptance, standings)
         return StepDone(
-            self.state.next_step,
             self.state.current,
             words,
             directions,

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gpo_dspy.direction.base import Direction, View, WrittenDirection, kinds_of
+from gpo_dspy.direction.base import Direction, View, WrittenDirection, is_carried_on, kinds_of
 from gpo_dspy.direction.reflection import Reflection
 from gpo_dspy.direction.retrieval import (
     DEFAULT_K,
@@ -44,6 +44,7 @@ __all__ = [
     "View",
     "WrittenDirection",
     "as_direction",
+    "is_carried_on",
     "kinds_of",
 ]
 

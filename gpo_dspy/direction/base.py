@@ -75,6 +75,11 @@ def kinds_of(direction: Direction) -> tuple[str, ...]:
     return tuple(getattr(direction, "kinds", ()))
 
 
+def is_carried_on(direction: Direction) -> bool:
+    """Tell whether a direction has a text that goes on from that of the step before."""
+    return "summary" in kinds_of(direction)
+
+
 def at_least_one(direction: Direction, *names: str) -> None:
     """Check attributes of a direction.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 
@@ -40,8 +40,6 @@ class MetricCalls:
         objective: What counts of several named scores.
 
     Attributes:
-        names: Of the metric's named scores, sorted; none before the first call that did not
-            fail, nor with a metric that gives a single score.
         count: Metric calls that the run paid for, those before a resume included.
         reused: Results that another run had paid for.
         outcomes: How the metric calls ended.
@@ -71,11 +69,6 @@ class MetricCalls:
         self._program = lru_cache(maxsize=64)(
             lambda state: without_history(with_state(student, state))
         )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the metric's scores."""
-        return self._names or ()
 
     def knows(self, pair: Pair) -> bool:
         """Tell whether a result was obtained."""
@@ -115,12 +108,22 @@ class MetricCalls:
     # --- helpers ------------------------------------------------------------------------------
 
     async def _evaluate(self, pairs: Sequence[Pair]) -> None:
-        """Have the results of pairs that nobody is at."""
+        """Have the results of pairs that nobody is at; until then, nobody else is to be."""
         recalled = self._journal.recall(pairs)
         paid = len(pairs) - sum(not paid for _, paid in recalled.values())
         left = self.limit - self.count - len(self._under_way)
         if paid > left:
             raise BudgetExceeded(f"{paid} metric calls asked for, {left} left")
+        self._under_way.update(pairs)
+        try:
+            await self._take_or_make(pairs, recalled)
+        finally:
+            self._under_way.difference_update(pairs)
+
+    async def _take_or_make(
+        self, pairs: Sequence[Pair], recalled: Mapping[Pair, tuple[Evaluation, bool]]
+    ) -> None:
+        """Take results from the journal, and make the metric calls that it knows nothing of."""
         for pair, (evaluation, was_paid) in recalled.items():
             if was_paid:
                 self.runner.ledger.add(evaluation.usage)
@@ -137,7 +140,6 @@ class MetricCalls:
     async def _make(self, pairs: Sequence[Pair]) -> None:
         """Make metric calls; those that fail for want of a backend are given up to others."""
         left = dict.fromkeys(pairs)
-        self._under_way |= left.keys()
 
         def keep(position: int, evaluation: Evaluation) -> None:
             self._journal.keep(pairs[position], evaluation)
@@ -145,19 +147,18 @@ class MetricCalls:
         def note(position: int, evaluation: Evaluation) -> None:
             pair = pairs[position]
             left.pop(pair)
-            self._under_way.discard(pair)
             self._note(pair, evaluation, paid=True)
 
         try:
             jobs = [Job(self._program(state), self.examples[index]) for state, index in pairs]
             await self.runner.run(jobs, note, keep)
         finally:
-            self._under_way -= left.keys()
             self._journal.release(left)
 
     def _note(self, pair: Pair, evaluation: Evaluation, *, paid: bool) -> None:
         evaluation = self._checked(evaluation)
         self._results[pair] = (evaluation, paid)
+        self._under_way.discard(pair)
         if not paid:
             self.reused += 1
             return

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -200,7 +200,8 @@ class Runner:
         self.ledger = ledger or Ledger()
         self.scheduler = Scheduler(num_threads, gate)
         self._evaluator = Evaluator(metric, patience, example_timeout, hide)
-        self._executor = executor
+        self._executor = executor or self.scheduler.threads
+        self._own = executor is None
         self._name = uuid4().hex
 
     async def run(
@@ -222,13 +223,16 @@ class Runner:
             BudgetSpent: A limit was reached; the jobs not yet begun are not made.
             ValueError: The executor has other processes, and something cannot go there.
         """
-        executor = self._executor or self.scheduler.threads
         begin: Callable[[int], Future[Evaluation]]
-        if self._executor is None or in_this_process(self._executor):
-            begin = partial(submit_here, executor, partial(self._evaluate, jobs, keep))
+        if self._in_this_process:
+            begin = partial(submit_here, self._executor, partial(self._evaluate, jobs, keep))
         else:
-            begin = self._elsewhere(executor, jobs, keep)
+            begin = self._elsewhere(jobs, keep)
         await self.scheduler.made(begin, len(jobs), note)
+
+    @cached_property
+    def _in_this_process(self) -> bool:
+        return self._own or in_this_process(self._executor)
 
     def _evaluate(
         self, jobs: Sequence[Job], keep: Callable[[int, Evaluation], None], position: int
@@ -239,14 +243,11 @@ class Runner:
         return evaluation
 
     def _elsewhere(
-        self,
-        executor: Executor,
-        jobs: Sequence[Job],
-        keep: Callable[[int, Evaluation], None],
+        self, jobs: Sequence[Job], keep: Callable[[int, Evaluation], None]
     ) -> Callable[[int], Future[Evaluation]]:
         """Return what begins a job in another process."""
         pack(self._evaluator.metric.function, "metric")  # for the name in the error
-        courier = Courier[Evaluation](executor, self._evaluator, self.ledger, self._name)
+        courier = Courier[Evaluation](self._executor, self._evaluator, self.ledger, self._name)
 
         def submit(position: int) -> Future[Evaluation]:
             job = jobs[position]

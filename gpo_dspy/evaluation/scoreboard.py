@@ -24,6 +24,8 @@ class Scoreboard:
 
     Attributes:
         calls: Makes the metric calls.
+        names: Of the metric's scores, sorted; none with a metric that gives a single one, nor
+            before a call that it knows of did not fail.
         limit: Metric calls of the run that may have been made when this scoreboard is full.
         metric_calls: Those that it knows to have been made.
     """
@@ -31,6 +33,7 @@ class Scoreboard:
     def __init__(self, calls: MetricCalls) -> None:
         self.limit, self.metric_calls = calls.limit, calls.count
         self.calls = calls
+        self.names: tuple[str, ...] = ()
         self._results: dict[ProgramState, dict[int, Evaluation]] = {}
         self._copied: set[ProgramState] = set()  # the other results are shared: not to be changed
         self._own: list[Pair] = []
@@ -47,11 +50,6 @@ class Scoreboard:
         """All programs of which something is known, in order of their first metric call."""
         return tuple(self._results)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the metric's scores, sorted; none with a metric that gives a single one."""
-        return self.calls.names
-
     def begin(self, metric_calls: int, weights: Weights | None) -> Scoreboard:
         """Return a scoreboard for a step: what is known now.
 
@@ -60,6 +58,7 @@ class Scoreboard:
             weights: What counts of several named scores.
         """
         begun = Scoreboard(self.calls)
+        begun.names = self.names
         begun._results, self._copied = dict(self._results), set()
         begun.metric_calls = self.metric_calls
         begun.limit = self.metric_calls + metric_calls
@@ -143,5 +142,6 @@ class Scoreboard:
             self._results[state] = dict(self._results.get(state, {}))
             self._copied.add(state)
         self._results[state][index] = evaluation
+        self.names = self.names or tuple(name for name, _ in evaluation.scores)
         self._own.append(pair)
         self.metric_calls += paid

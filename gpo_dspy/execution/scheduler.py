@@ -26,21 +26,34 @@ R = TypeVar("R")
 Note = Callable[[int, Any], None]
 
 
-class Progress:
-    """What a coroutine waits for: here for any call of another one to end."""
+class Wait:
+    """What a coroutine waits for.
 
-    ended = True
-    dropped = False
+    Attributes:
+        dropped: Whether a call among it was not made, or came to nothing.
+        abandoned: Whether the coroutine went on without it: what still comes of it is nobody's.
+    """
+
+    dropped = abandoned = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether no call of it is to be made or under way."""
+        return True
 
     def drop(self, *, cancel: bool) -> None:
-        """Make no more calls; see :meth:`Calls.drop`."""
+        """Make no more calls; those submitted that have not begun are cancelled, if wanted."""
 
-    def __await__(self) -> Generator[Progress, None, None]:
+    def __await__(self) -> Generator[Wait, None, None]:
         yield self
 
 
-class Calls(Progress):
-    """Calls that a coroutine waits for: all of them must end before it goes on.
+class Progress(Wait):
+    """A wait for any call of another coroutine to end."""
+
+
+class Calls(Wait):
+    """Calls of a coroutine's own: all of them must end before it goes on.
 
     Args:
         submit: Begins the call at a position.
@@ -57,12 +70,12 @@ class Calls(Progress):
         self.under_way: dict[int, Future[Any]] = {}
 
     @property
-    def ended(self) -> bool:  # type: ignore[override]  # no attribute of a class
+    def ended(self) -> bool:
         """Whether none is to be made, and none under way."""
         return not self.todo and not self.under_way
 
     def drop(self, *, cancel: bool) -> None:
-        """Make no more of them; those submitted that have not begun are cancelled, if wanted."""
+        """Make no more of them."""
         self.dropped = self.dropped or bool(self.todo)
         self.todo.clear()
         for future in list(self.under_way.values()) if cancel else ():
@@ -79,7 +92,7 @@ class Task(Generic[T]):
 
     def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
         self.ended = False
-        self.waits_for: Progress | None = None
+        self.waits_for: Wait | None = None
         self.coroutine = coroutine
         self._result: T
         self._error: BaseException | None = None
@@ -121,6 +134,7 @@ class Scheduler:
         self._counted = 0
         self._failure: BaseException | None = None
         self._until = math.inf
+        self._broken = self._closed = False
 
     @property
     def threads(self) -> Executor:
@@ -130,7 +144,7 @@ class Scheduler:
     def begin(self, coroutine: Coroutine[Any, Any, T]) -> Task[T]:
         """Run a coroutine until it waits for calls."""
         if not self._tasks:
-            self._failure, self._until = None, math.inf
+            self._failure, self._until, self._broken = None, math.inf, False
         task = Task(coroutine)
         self._tasks.append(task)
         self._advance(task)
@@ -170,6 +184,27 @@ class Scheduler:
         await Calls(begin, 1, results.__setitem__, counted=False)
         return results[0]
 
+    def stop(self, error: BaseException) -> None:
+        """Begin no more calls, as after an error of one; there is nothing to stop if all ended."""
+        if self._tasks:
+            self._fail(error)
+
+    def close(self) -> None:
+        """Let nothing begin any more, neither here nor in what still runs aside."""
+        self._closed = True
+
+    def gate(self) -> None:
+        """Let what runs aside go on to its next call, or stop it.
+
+        Raises:
+            BaseException: The error that all coroutines are being told.
+            CancelledError: The scheduler was closed.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._closed:
+            raise CancelledError("the run has ended")
+
     # --- helpers ------------------------------------------------------------------------------
 
     def _refill(self) -> None:
@@ -204,6 +239,8 @@ class Scheduler:
     def _deliver(self, calls: Calls, position: int) -> None:
         future = calls.under_way.pop(position)
         self._counted -= calls.counted
+        if calls.abandoned:
+            return
         try:
             if future.cancelled():
                 calls.dropped = True
@@ -219,20 +256,20 @@ class Scheduler:
             if waiting is calls:
                 goes_on = calls.ended and not calls.dropped
             else:
-                goes_on = type(waiting) is Progress and self._failure is None
+                goes_on = isinstance(waiting, Progress) and self._failure is None
             if goes_on:
                 self._advance(task)
 
     def _fail(self, error: BaseException) -> None:
-        """Begin no more calls; the first error is the one that counts."""
-        if self._failure is None:
+        """Begin no more calls; the first error is the one that counts, but for Ctrl-C."""
+        if self._failure is None or not isinstance(error, Exception):
             self._failure = error
             self._until = time.monotonic() + (LINGER if isinstance(error, Exception) else 0.0)
-        # A broken pool ends its calls itself, and trips over those cancelled.
-        cancel = not isinstance(self._failure, BrokenExecutor)
+        self._broken = self._broken or isinstance(error, BrokenExecutor)
         for task in self._tasks:
             if task.waits_for is not None:
-                task.waits_for.drop(cancel=cancel)
+                # A broken pool ends its calls itself, and trips over those cancelled.
+                task.waits_for.drop(cancel=not self._broken)
 
     def _raise_failure(self) -> None:
         """Raise a failure in the coroutines whose calls it took away, once they may go on."""
@@ -242,6 +279,7 @@ class Scheduler:
         late = time.monotonic() >= self._until
         for task in list(self._tasks):
             if task.waits_for is not None and (late or task.waits_for.ended):
+                task.waits_for.abandoned = True
                 self._advance(task, failure)
 
     def _advance(self, task: Task[Any], error: BaseException | None = None) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, TypeVar
-
-from gpo_dspy.execution.parallel import next_of
 
 R = TypeVar("R")
 
@@ -31,40 +29,37 @@ class DaemonThreads(Executor):
 
     def __init__(self, most: float = math.inf) -> None:
         self._most = most
-        self._begun = 0
-        self._idle = threading.Semaphore(0)
-        self._todo: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._begun = self._waiting = 0
+        self._todo: deque[Callable[[], None]] = deque()
+        self._changed = threading.Condition()
 
     def submit(self, function: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
         """Begin a call, or have it wait for a thread."""
         future: Future[R] = Future()
-        call = partial(function, *args, **kwargs)
-        with self._lock:
-            self._todo.put(partial(_fulfil, future, call))
-            if not self._idle.acquire(blocking=False) and self._begun < self._most:
+        with self._changed:
+            self._todo.append(partial(_fulfil, future, partial(function, *args, **kwargs)))
+            self._changed.notify()
+            if len(self._todo) > self._waiting and self._begun < self._most:
                 self._begun += 1
                 name = f"gpo-{self._begun}"
                 threading.Thread(target=self._work, name=name, daemon=True).start()
         return future
 
     def _work(self) -> None:
-        while True:
-            call = next_of(self._todo, IDLE)
-            if call is not None:
-                call()
-                self._idle.release()
-            elif self._may_end():
-                return
+        while (call := self._next()) is not None:
+            call()
 
-    def _may_end(self) -> bool:
-        """Tell whether no call counts on this thread."""
-        with self._lock:
-            if not self._todo.empty():
-                return False
-            self._idle.acquire(blocking=False)
-            self._begun -= 1
-            return True
+    def _next(self) -> Callable[[], None] | None:
+        """Return a call to make, or None if there was none for a while: then the thread ends."""
+        with self._changed:
+            while not self._todo:
+                self._waiting += 1
+                notified = self._changed.wait(IDLE)
+                self._waiting -= 1
+                if not notified and not self._todo:
+                    self._begun -= 1
+                    return None
+            return self._todo.popleft()
 
 
 class CallingThread(Executor):

@@ -246,8 +246,88 @@ def test_results_are_told_in_the_thread_that_schedules() -> None:
     assert told == {threading.get_ident()}
 
 
+def test_ctrl_c_does_not_wait_for_what_an_error_waits_for() -> None:
+    side_by_side, release = Scheduler(2), threading.Event()
+
+    def work(item: int) -> int:
+        if item == 1:
+            raise KeyError("down")
+        release.wait(10)
+        return item
+
+    task = side_by_side.begin(_made(side_by_side, _threads(side_by_side, work), 2, _forget))
+    threading.Timer(0.1, side_by_side.stop, [KeyboardInterrupt()]).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side.finish(task)
+    assert time.monotonic() - began < 5
+    release.set()
+
+
+def test_a_late_error_of_what_was_given_up_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "LINGER", 0.05)
+    side_by_side, release = Scheduler(3), threading.Event()
+
+    def work(item: int) -> int:
+        if item == 0:
+            raise KeyError("spent")
+        release.wait(10)
+        raise ValueError("late")
+
+    with pytest.raises(KeyError, match="spent"):
+        side_by_side.run(_made(side_by_side, _threads(side_by_side, work), 2, _forget))
+
+    def claim(_: int) -> int:
+        release.set()
+        time.sleep(0.1)
+        return 1
+
+    found: dict[int, int] = {}
+    side_by_side.run(_made(side_by_side, _threads(side_by_side, claim), 4, found.__setitem__))
+    assert found == dict.fromkeys(range(4), 1)
+
+
+def test_what_runs_aside_is_stopped_at_its_next_gate() -> None:
+    side_by_side, passed = Scheduler(2), []
+    release = threading.Event()
+
+    def asking() -> int:
+        while True:
+            side_by_side.gate()
+            passed.append(1)
+            release.wait(10)
+
+    task = side_by_side.begin(side_by_side.aside(asking))
+    threading.Timer(0.1, side_by_side.stop, [KeyboardInterrupt()]).start()
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side.finish(task)
+    side_by_side.close()
+    release.set()
+    with pytest.raises((CancelledError, KeyboardInterrupt)):
+        side_by_side.gate()
+    assert len(passed) == 1
+
+
+def test_stopping_what_has_ended_does_nothing() -> None:
+    side_by_side = Scheduler(2)
+    side_by_side.run(side_by_side.aside(int))
+    side_by_side.stop(KeyError("late"))
+    assert side_by_side.run(side_by_side.aside(int)) == 0
+
+
+def test_threads_serve_whatever_comes_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls come in bursts of all sizes, while threads are begun, idle, and end."""
+    monkeypatch.setattr("gpo_dspy.execution.threads.IDLE", 0.005)
+    threads, rng = DaemonThreads(3), random.Random(0)
+    for _ in range(60):
+        calls = [threads.submit(time.sleep, rng.random() / 500) for _ in range(rng.randrange(1, 9))]
+        for call in calls:
+            assert call.result(10) is None
+        time.sleep(rng.choice([0, 0, 0.01]))
+
+
 def test_idle_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpo_dspy.execution.threads.IDLE", 0.05)
+    monkeypatch.setattr("gpo_dspy.execution.threads.IDLE", 0.02)
     before = set(threading.enumerate())
     threads = DaemonThreads(8)
     for _ in range(3):  # also after they have ended

@@ -29,6 +29,7 @@ from fakes import (
 from gpo_dspy import GPO, GPOResult
 from gpo_dspy.budget import BudgetSpent
 from gpo_dspy.demo_search import DEMO_EVERY
+from gpo_dspy.direction import Reflection, Summary
 from gpo_dspy.errors import BackendUnavailable
 from gpo_dspy.evaluation.metric import Metric
 from gpo_dspy.evaluation.metric_calls import MetricCalls
@@ -188,12 +189,31 @@ def test_a_backend_that_goes_away_leaves_what_all_steps_have_found() -> None:
 
 
 def test_the_paper_takes_one_step_at_a_time() -> None:
-    with pytest.raises(ValueError, match=r"acceptance='best_new' contradicts steps_at_once=2"):
+    with pytest.raises(ValueError, match=r"steps_at_once=2 contradicts acceptance='best_new'"):
         GPO.paper(toy_metric, steps_at_once=2)
     assert GPO.paper(toy_metric, steps_at_once=1)
 
 
+def test_a_summary_is_carried_on_from_step_to_step() -> None:
+    with pytest.raises(
+        ValueError, match=r"steps_at_once=3 contradicts a direction that is carried"
+    ):
+        GPO(toy_metric, direction="summary", steps_at_once=3)
+    with pytest.raises(ValueError, match="leave steps_at_once out"):
+        GPO(toy_metric, direction=Reflection(Summary()), steps_at_once=3)
+    assert GPO(toy_metric, direction="reflection", steps_at_once=3)
+    assert _compile(direction="relevance", max_metric_calls=1_000).plan.steps_at_once == 4
+
+
 # --- what ends a run while steps are under way ----------------------------------------------------
+
+
+class Names(tuple[str, ...]):
+    """A state: the names of the steps that are done."""
+
+    @property
+    def step(self) -> int:
+        return len(self)
 
 
 class ScriptedSearch:
@@ -203,19 +223,22 @@ class ScriptedSearch:
         self.outcomes = deque(outcomes)
         self.asked = 0
 
-    def stop_reason(self, state: tuple[Any, ...], under_way: Any) -> StopReason | None:
+    def stop_reason(self, state: Names, under_way: Any = ()) -> StopReason | None:
         return None if self.outcomes else StopReason.METRIC_CALLS
 
     def begin(self, take: Any, state: Any, under_way: Any) -> Any:
         return self.outcomes.popleft()
+
+    def stop(self, error: BaseException) -> None:
+        self.stopped = error
 
     def finish(self, begun: Any) -> Any:
         if isinstance(begun, BaseException):
             raise begun
         return begun
 
-    def record(self, state: tuple[Any, ...], done: Any) -> tuple[Any, ...]:
-        return (*state, done.name)
+    def record(self, state: Names, done: Any) -> Names:
+        return Names((*state, done.name))
 
 
 class Done:
@@ -231,8 +254,12 @@ class Done:
         ((Done("a"), BudgetSpent(StopReason.COST), Done("c")), ("a", "c"), StopReason.COST),
         ((Done("a", KeyboardInterrupt()), Done("b")), ("a", "b"), KeyboardInterrupt),
         ((KeyboardInterrupt(), KeyboardInterrupt(), Done("c")), ("c",), KeyboardInterrupt),
+        ((BudgetSpent(StopReason.COST), KeyboardInterrupt(), Done("c")), ("c",), KeyboardInterrupt),
+        ((Done("a"), RuntimeError("a bug"), Done("c")), ("a", "c"), RuntimeError),
         # Nothing was left to do: the backend is not missed.
         ((Done("a", BackendUnavailable("away")),), ("a",), StopReason.METRIC_CALLS),
+        # There was: a step is lost, which the run that is carried on will have.
+        ((Done("a"), BackendUnavailable("away"), Done("c")), ("a", "c"), BackendUnavailable),
     ],
 )
 def test_what_ends_a_run_leaves_the_other_steps(
@@ -240,7 +267,7 @@ def test_what_ends_a_run_leaves_the_other_steps(
 ) -> None:
     told: list[Any] = []
     search: Any = ScriptedSearch(*outcomes)
-    state: Any = ()
+    state: Any = Names()
     if isinstance(ends, StopReason):
         state, reason = optimize(search, state, told.append)
         assert (state, reason) == (kept, ends)
