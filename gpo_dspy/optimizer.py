@@ -67,9 +67,9 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             run sooner, as in ``auto="light"``.
         steps_at_once: Steps under way at the same time at most: one that begins beside others does
             not know what they find, so there are the more the longer none has found anything.
-            Keeps many threads busy, and a slow prompt model. Default: 1 for every 250 metric
-            calls, up to 12; 1 with ``evaluation="full"`` and with ``direction="summary"``, and as
-            in ``auto="light"`` under other limits.
+            Keeps many threads busy, and a slow prompt model. Default: 1 up to 700 metric calls,
+            one more for every 100 beyond, up to 12; 1 with ``evaluation="full"`` and with
+            ``direction="summary"``, and as in ``auto="light"`` under other limits.
         rewrites_per_request: Rewrites that one request asks the prompt model for; several share
             what a request shows, and so cost less. Default: all of a step, as far as replies do
             not get too long. A prompt model that does not write several is asked for one each.

@@ -34,8 +34,11 @@ COSTLY_CANDIDATES = 4
 MOST_STEPS_AT_ONCE = 12
 """Steps under way at the same time, by default, at most."""
 
-CALLS_PER_STEP_AT_ONCE = 250
-"""Metric calls of a run for each step that may be under way at the same time: see the loop."""
+CALLS_ONE_AT_A_TIME, CALLS_PER_STEP_AT_ONCE = 700, 100
+"""Metric calls of a run whose steps follow one another, and how many more allow one more at once.
+
+In a small run every success counts, and what steps beside it find is lost.
+"""
 
 MOST_TRIAL_FAILURES = 3
 """Failures in a trial at most: the first of those that the candidate's author was shown."""
@@ -173,8 +176,8 @@ def steps_at_once(max_metric_calls: int, predictors: int) -> int:
         max_metric_calls: Metric calls of the run.
         predictors: Predictors of the program; each after the first counts half, as in ``auto``.
     """
-    paid = _calls_for_one(max_metric_calls, predictors) // CALLS_PER_STEP_AT_ONCE
-    return min(max(paid, 1), MOST_STEPS_AT_ONCE)
+    beyond = _calls_for_one(max_metric_calls, predictors) - CALLS_ONE_AT_A_TIME
+    return min(1 + max(beyond, 0) // CALLS_PER_STEP_AT_ONCE, MOST_STEPS_AT_ONCE)
 
 
 def trial_failures(max_metric_calls: int, predictors: int) -> int:
