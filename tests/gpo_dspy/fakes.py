@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +15,7 @@ from typing import Any, TypeVar
 import dspy
 from dspy.lm15 import Message, Request, Response, Usage
 
-from gpo_dspy import GPO
+from gpo_dspy import GPO, GPOResult
 from gpo_dspy.backend_errors import Patience
 from gpo_dspy.evaluation.runner import Evaluation, Job, Outcome, Runner
 from gpo_dspy.evaluation.scoreboard import Scoreboard
@@ -135,6 +137,24 @@ def several(reply: Reply) -> Reply:
 def rewriter_lm(reply: Reply) -> dspy.LM:
     """Return a prompt model that writes each prompt by a function."""
     return scripted_lm(several(reply))
+
+
+def napping(reply: Reply, seed: int) -> Reply:
+    """Let a reply take some milliseconds, others each time."""
+    rng = random.Random(seed)
+
+    def slow(prompted: Prompted) -> Any:
+        time.sleep(rng.random() / 200)
+        return reply(prompted)
+
+    return slow
+
+
+def story(result: GPOResult) -> dict[str, Any]:
+    """Return all of a result that time has no part in."""
+    plain = result.to_dict()
+    del plain["seconds"]
+    return plain
 
 
 # --- a toy task: each example needs one word in the instruction --------------------------------

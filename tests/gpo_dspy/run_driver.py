@@ -20,6 +20,7 @@ import dspy
 from fakes import (
     rewriter_lm,
     scripted_lm,
+    story,
     toy_examples,
     toy_gpo,
     toy_metric,
@@ -80,13 +81,6 @@ def compile_once(folder: Path, *, storage: bool = True, **arguments: Any) -> GPO
     return compiled.detailed_results
 
 
-def outcome(result: GPOResult) -> dict[str, Any]:
-    """Return all of a result that must not depend on interruptions."""
-    values = result.to_dict()
-    del values["seconds"]
-    return values
-
-
 def calls(folder: Path) -> list[str]:
     """Return the metric calls made so far."""
     path = folder / "calls.jsonl"
@@ -116,7 +110,7 @@ def forked(folder: Path, **arguments: Any) -> int:
     status = 1
     try:
         result = compile_once(folder, **arguments)
-        (folder / "result.json").write_text(json.dumps(outcome(result)))
+        (folder / "result.json").write_text(json.dumps(story(result)))
         status = 0
     except BaseException:  # noqa: BLE001 - a forked process must not go on with its parent's work
         traceback.print_exc()

@@ -27,6 +27,7 @@ from fakes import (
     ScriptedEngine,
     run_jobs,
     scripted_lm,
+    story,
     toy_examples,
     toy_gpo,
     toy_metric,
@@ -99,17 +100,10 @@ def _compile(**arguments: Any) -> GPOResult:
     return result
 
 
-def _story(result: GPOResult) -> dict[str, Any]:
-    """Return all of a result that time has no part in."""
-    plain = result.to_dict()
-    del plain["seconds"]
-    return plain
-
-
 def test_a_run_in_processes_is_the_run_in_threads(pool: ProcessPoolExecutor) -> None:
     here = _compile(max_metric_calls=90, seed=1, num_threads=1)
     there = _compile(max_metric_calls=90, seed=1, executor=pool)
-    assert _story(there) == _story(here)
+    assert story(there) == story(here)
     assert there.task_usage.lm_calls == there.metric_calls > 50
 
 
@@ -409,4 +403,4 @@ def test_a_whole_run_in_an_executor_that_calls_at_once() -> None:
         .detailed_results
         for executor in (None, AtOnce())
     ]
-    assert _story(results[0]) == _story(results[1])
+    assert story(results[0]) == story(results[1])

@@ -23,6 +23,7 @@ from fakes import (
     Prompted,
     rewriter_lm,
     scripted_lm,
+    story,
     toy_examples,
     toy_gpo,
     toy_metric,
@@ -42,13 +43,6 @@ def _compile(lm: dspy.LM, metric: Any = toy_metric, **arguments: Any) -> GPOResu
     compiled = toy_gpo(metric, **arguments).compile(student, trainset=TRAIN, valset=VAL)
     result: GPOResult = compiled.detailed_results
     return result
-
-
-def _story(result: GPOResult) -> dict[str, Any]:
-    """Return all of a result that time has no part in."""
-    plain = result.to_dict()
-    del plain["seconds"]
-    return plain
 
 
 # --- an executor ---------------------------------------------------------------------------------
@@ -73,7 +67,7 @@ def test_an_executor_changes_nothing_but_the_threads() -> None:
         first, second = (_compile(scripted_lm(slow), metric, **options) for _ in range(2))
         assert pool.submit(int, "7").result(10) == 7, "it was not shut down"
     assert names == {"mine"}
-    assert _story(alone) == _story(first) == _story(second)
+    assert story(alone) == story(first) == story(second)
 
 
 @pytest.mark.parametrize(("num_threads", "workers", "most"), [(None, 5, 5), (2, 5, 2), (9, 3, 3)])

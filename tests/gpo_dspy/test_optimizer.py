@@ -8,7 +8,6 @@ import json
 import random
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,8 +24,10 @@ from fakes import (
     NEEDS,
     CountingMetric,
     Prompted,
+    napping,
     rewriter_lm,
     scripted_lm,
+    story,
     toy_examples,
     toy_gpo,
     toy_metric,
@@ -670,31 +671,14 @@ def test_calls_before_the_first_step_are_known() -> None:
 # --- determinism ---------------------------------------------------------------------------------
 
 
-def _naps(reply: Callable[[Prompted], Any], seed: int) -> Callable[[Prompted], Any]:
-    rng = random.Random(seed)
-
-    def slow(prompted: Prompted) -> Any:
-        time.sleep(rng.random() / 300)
-        return reply(prompted)
-
-    return slow
-
-
-def _story(result: GPOResult) -> dict[str, Any]:
-    """Return all of a result that time has no part in."""
-    plain = result.to_dict()
-    del plain["seconds"]
-    return plain
-
-
 @pytest.mark.parametrize("evaluation", ["race", "full"])
 def test_the_same_seed_gives_the_same_run_at_any_number_of_threads(evaluation: str) -> None:
     stories = [
-        _story(
+        story(
             _compile(
                 dspy.Predict(QA),
-                scripted_lm(_naps(toy_solver, seed)),
-                prompt_model=rewriter_lm(_naps(toy_rewriter, seed)),
+                scripted_lm(napping(toy_solver, seed)),
+                prompt_model=rewriter_lm(napping(toy_rewriter, seed)),
                 num_threads=threads,
                 max_metric_calls=250,
                 evaluation=evaluation,
@@ -707,7 +691,7 @@ def test_the_same_seed_gives_the_same_run_at_any_number_of_threads(evaluation: s
 
 def test_another_seed_gives_another_run() -> None:
     stories = [
-        _story(_compile(dspy.Predict(QA), seed=seed, max_metric_calls=120).detailed_results)
+        story(_compile(dspy.Predict(QA), seed=seed, max_metric_calls=120).detailed_results)
         for seed in range(3)
     ]
     assert len({json.dumps(story) for story in stories}) == 3
@@ -717,7 +701,7 @@ def test_the_global_random_state_has_no_part_in_it() -> None:
     stories = []
     for seed in (1, 2):
         random.seed(seed)
-        stories.append(_story(_compile(dspy.Predict(QA)).detailed_results))
+        stories.append(story(_compile(dspy.Predict(QA)).detailed_results))
     assert stories[0] == stories[1]
 
 
@@ -839,9 +823,9 @@ def test_a_callback_that_raises_disturbs_nothing(caplog: pytest.LogCaptureFixtur
             raise ZeroDivisionError("in a callback")
 
     recorder = Recorder()
-    undisturbed = _story(_compile(dspy.Predict(QA)).detailed_results)
+    undisturbed = story(_compile(dspy.Predict(QA)).detailed_results)
     disturbed = _compile(dspy.Predict(QA), callbacks=[Broken(), recorder]).detailed_results
-    assert _story(disturbed) == undisturbed
+    assert story(disturbed) == undisturbed
     assert len(recorder.values("step")) == len(disturbed.records)
     assert "Broken.on_step failed" in caplog.text
 
@@ -1034,7 +1018,7 @@ def test_one_optimizer_compiles_again_and_again_alike() -> None:
     for _ in range(2):
         with dspy.context(lm=scripted_lm(toy_solver)):
             compiled = optimizer.compile(dspy.Predict(QA), trainset=TRAIN, valset=VAL)
-        stories.append(_story(compiled.detailed_results))
+        stories.append(story(compiled.detailed_results))
     assert stories[0] == stories[1]
 
 

@@ -17,8 +17,10 @@ from fakes import (
     Gauge,
     Prompted,
     evaluate,
+    napping,
     rewriter_lm,
     scripted_lm,
+    story,
     toy_examples,
     toy_gpo,
     toy_metric,
@@ -56,23 +58,6 @@ def _compile(
     return result
 
 
-def _story(result: GPOResult) -> dict[str, Any]:
-    """Return all of a result that must not depend on how long calls last."""
-    story = result.to_dict()
-    del story["seconds"]
-    return story
-
-
-def _slow(reply: Callable[[Prompted], Any], seed: int) -> Callable[[Prompted], Any]:
-    rng = random.Random(seed)
-
-    def slowly(prompted: Prompted) -> Any:
-        time.sleep(rng.random() / 100)
-        return reply(prompted)
-
-    return slowly
-
-
 def seldom_useful(prompted: Prompted) -> Any:
     """Write something of use in one of five requests, known by the request itself."""
     luck = random.Random(prompted.user).random()
@@ -88,10 +73,10 @@ def seldom_useful(prompted: Prompted) -> Any:
 @pytest.mark.parametrize("at_once", [1, 3, 8])
 def test_the_same_run_however_long_its_calls_last(at_once: int) -> None:
     stories = [
-        _story(
+        story(
             _compile(
-                _slow(toy_solver, seed),
-                _slow(seldom_useful, seed),
+                napping(toy_solver, seed),
+                napping(seldom_useful, seed),
                 num_threads=threads,
                 steps_at_once=at_once,
                 max_metric_calls=400,
