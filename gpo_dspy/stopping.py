@@ -34,7 +34,7 @@ def stop_reason(
         return StopReason.PERFECT
     if stalled(state):
         return StopReason.STALLED
-    if stop_after is not None and fruitless_steps(state) >= stop_after:
+    if stop_after is not None and fruitless_steps(state) + under_way >= stop_after:
         return StopReason.NO_PROGRESS
     if metric_calls_left < plan.least_step:
         return StopReason.METRIC_CALLS

@@ -483,13 +483,18 @@ def test_a_limit_met_after_a_race_does_not_lose_the_winner(monkeypatch: pytest.M
     assert result.best in [program.instructions for program in explored]
 
 
-def test_a_run_that_gets_nowhere_ends_if_told_when() -> None:
+@pytest.mark.parametrize("at_once", [1, 8])
+def test_a_run_that_gets_nowhere_ends_if_told_when(at_once: int) -> None:
     def useless(prompted: Prompted) -> dict[str, str]:
         number = crc32(repr(prompted.fields).encode())
         return {"improved_prompt": f"{prompted.fields['current_prompt']} Hm {number}"}
 
     result = _compile(
-        dspy.Predict(QA), prompt_model=rewriter_lm(useless), max_metric_calls=400, stop_after=3
+        dspy.Predict(QA),
+        prompt_model=rewriter_lm(useless),
+        max_metric_calls=400,
+        stop_after=3,
+        steps_at_once=at_once,
     ).detailed_results
     assert result.stop_reason is StopReason.NO_PROGRESS
     assert len(result.records) == 3
