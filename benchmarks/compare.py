@@ -315,6 +315,8 @@ def report(out: Path) -> None:
     from compare_report import write_plot, write_table
 
     rows = [json.loads(line) for line in (out / "compare.jsonl").read_text().splitlines()]
+    order = [*OPTIMIZERS, *ABLATIONS]  # whoever finished first
+    rows.sort(key=lambda row: order.index(row["optimizer"]))
     print(write_table(rows, out / "compare.md"))
     write_plot([row for row in rows if row["optimizer"] in OPTIMIZERS], out / "compare.png")
 
