@@ -265,11 +265,11 @@ def test_what_ends_a_run_leaves_the_other_steps(
 # --- what a step knows ----------------------------------------------------------------------------
 
 
-def _board(limit: int = 100) -> tuple[Scoreboard, dspy.LM]:
+def _board(metric: Callable[..., Any] = toy_metric) -> tuple[Scoreboard, dspy.LM]:
     student = dspy.Predict(QA)
     student.lm = scripted_lm(toy_solver)
-    runner = Runner(Metric(toy_metric), 4, NO_WAITING)
-    return Scoreboard(MetricCalls(student, TRAIN, runner, limit)), student.lm
+    runner = Runner(Metric(metric), 4, NO_WAITING)
+    return Scoreboard(MetricCalls(student, TRAIN, runner, 100)), student.lm
 
 
 def _state(text: str) -> ProgramState:
@@ -298,6 +298,15 @@ def test_a_step_knows_what_was_known_when_it_began_and_what_it_asks_for() -> Non
     board.take_in(second)
     assert (list(board.results(alpha)), board.metric_calls) == ([0, 1, 2, 3, 4], 5)
     assert list(first.results(alpha)) == [0, 1, 2, 3], "a step is not told of others"
+
+
+def test_names_of_scores_are_known_with_the_results_that_have_them() -> None:
+    board, _ = _board(lambda example, prediction, trace=None: {"b": 1.0, "a": 0.5})
+    first, second = board.begin(10, None), board.begin(10, None)
+    evaluate(first, [(_state("alpha"), 0)])
+    assert (first.names, second.names, board.names) == (("a", "b"), (), ())
+    board.take_in(first)
+    assert board.names == board.begin(10, None).names == ("a", "b")
 
 
 def test_what_two_steps_want_at_the_same_time_is_evaluated_once() -> None:
