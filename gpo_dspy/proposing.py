@@ -128,9 +128,9 @@ class Proposer:
             self._objective(state),
         )
         asked = questions(self.settings.direction, views)
-        prompt_model = self.rewriter.during(state.next_step).prompt_model
         if not asked:
             return dict(directions)
+        prompt_model = self.rewriter.during(state.next_step).prompt_model
         texts = await self.scheduler.aside(partial(answers, asked, state.next_step, prompt_model))
         return {
             name: replace(known, texts=tuple(text for text in texts if text.predictor == name))

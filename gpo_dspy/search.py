@@ -159,9 +159,13 @@ class Search:
             under_way: The steps that were begun before and are not done.
         """
         if under_way:
-            state = self._beside(state, under_way)
+            begun = (StepBegun(s.parts.state.current, s.parts.predictors) for s in under_way)
+            state = replace(state, under_way=tuple(begun))
+            if len(under_way) >= self._at_once(state):
+                return None
+            state = replace(state, current=self._next_parent(state))
         left, most = self._left(under_way), self._most_calls(state)
-        if under_way and (len(under_way) >= self._at_once(state) or left < most):
+        if under_way and left < most:
             return None
         calls = int(min(left, most))
         weights = self.settings.weights(self.board.names, state.next_step)
@@ -243,12 +247,6 @@ class Search:
         return self.pool.front() if kept else ()
 
     # --- helpers ------------------------------------------------------------------------------
-
-    def _beside(self, state: RunState, under_way: Sequence[StepUnderWay]) -> RunState:
-        """Return the state that a step begins from beside others: with a parent of its own."""
-        begun = (StepBegun(s.parts.state.current, s.parts.predictors) for s in under_way)
-        state = replace(state, under_way=tuple(begun))
-        return replace(state, current=self._next_parent(state))
 
     def _at_once(self, state: RunState) -> int:
         """Return how many steps may be under way at the same time, the next one among them.

@@ -201,7 +201,6 @@ class Runner:
         self.scheduler = Scheduler(num_threads, gate)
         self._evaluator = Evaluator(metric, patience, example_timeout, hide)
         self._executor = executor or self.scheduler.threads
-        self._own = executor is None
         self._name = uuid4().hex
 
     async def run(
@@ -232,7 +231,8 @@ class Runner:
 
     @cached_property
     def _in_this_process(self) -> bool:
-        return self._own or in_this_process(self._executor)
+        own = self._executor is self.scheduler.threads
+        return own or in_this_process(self._executor)
 
     def _evaluate(
         self, jobs: Sequence[Job], keep: Callable[[int, Evaluation], None], position: int

@@ -122,12 +122,15 @@ class Scheduler:
     Args:
         most: Calls that run at the same time.
         gate: Called before each call; stops it by raising.
+
+    Attributes:
+        threads: Own threads, for calls that no executor of the user's makes.
     """
 
     def __init__(self, most: int, gate: Callable[[], None] = lambda: None) -> None:
         self.most = most
         self._gate = gate
-        self._threads: Executor = CallingThread() if most == 1 else DaemonThreads(most)
+        self.threads: Executor = CallingThread() if most == 1 else DaemonThreads(most)
         self._aside: Executor = CallingThread() if most == 1 else DaemonThreads()
         self._tasks: list[Task[Any]] = []
         self._arrived: queue.SimpleQueue[tuple[Calls, int]] = queue.SimpleQueue()
@@ -135,11 +138,6 @@ class Scheduler:
         self._failure: BaseException | None = None
         self._until = math.inf
         self._broken = self._closed = False
-
-    @property
-    def threads(self) -> Executor:
-        """Own threads, for calls that no executor of the user's makes."""
-        return self._threads
 
     def begin(self, coroutine: Coroutine[Any, Any, T]) -> Task[T]:
         """Run a coroutine until it waits for calls."""
