@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -137,15 +137,18 @@ class Watch:
 
     Attributes:
         usage: The sum so far.
+        cut_off: Whether the last reply, one from DSPy's cache included, ended at a limit of tokens.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.usage = Usage()
+        self.cut_off = False
         self.history = _Sink(self._add)
         self._ledger = ledger
         self._lock = threading.Lock()
 
     def _add(self, entry: Mapping[str, Any]) -> None:
+        self.cut_off = _cut_off(entry.get("response"))
         if not entry.get("usage"):  # an answer from the cache: it has a price, but cost nothing
             return
         with self._lock:
@@ -161,3 +164,14 @@ class _Sink:
 
     def __len__(self) -> int:
         return 0
+
+
+def _cut_off(response: Any) -> bool:
+    """Tell whether a reply ended at a limit of tokens, from what DSPy's history holds of it.
+
+    Args:
+        response: LiteLLM's, DSPy's own, or a sequence of those.
+    """
+    replies = getattr(response, "choices", response)
+    replies = replies if isinstance(replies, Sequence) else [replies]
+    return any(getattr(reply, "finish_reason", None) == "length" for reply in replies)

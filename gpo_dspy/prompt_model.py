@@ -87,8 +87,10 @@ class PromptModel:
         answers = self.ask_for_several(question)
         return answers if isinstance(answers, Fate) else answers[0]
 
-    def ask_for_several(self, question: Question) -> tuple[str, ...] | Fate:
+    def ask_for_several(self, question: Question) -> tuple[str | Fate, ...] | Fate:
         """Return what the output fields hold, empty where one is missing; or why there is none.
+
+        Of a reply that was cut off, the last text that it holds is none.
 
         Raises:
             BackendUnavailable: The backend refused, or stayed away.
@@ -98,24 +100,32 @@ class PromptModel:
         question = replace(question, fields=fields)
         known_by = json.dumps([self.step, self.lm.model, question.kind, fields, question.outputs])
         kept = self.journal.answer(known_by, lambda: self._answer(question), self.ledger)
-        return kept if isinstance(kept, Fate) else tuple(json.loads(kept))
+        if isinstance(kept, Fate):
+            return kept
+        return tuple(Fate.CUT_OFF if text is None else text for text in json.loads(kept))
 
     def _answer(self, question: Question) -> str | Fate:
-        """Return the texts as JSON, as the journal keeps them."""
+        """Return the texts as JSON, as the journal keeps them; null for one that was cut off."""
         predict = dspy.Predict(question.shown_signature)
+        # The caller's program may be traced or streamed; the prompt model's work is not.
+        alone = dspy.context(lm=self.lm, trace=[], send_stream=None)
         try:
-            # The caller's program may be traced or streamed; the prompt model's work is not.
-            with self.slots, dspy.context(lm=self.lm, trace=[], send_stream=None):
+            with self.slots, alone, Ledger().watch() as replies:
                 self.gate()
                 answer = self.patience.call(lambda: predict(**question.fields))
         except AdapterParseError:
-            return Fate.UNPARSABLE
+            return Fate.CUT_OFF if replies.cut_off else Fate.UNPARSABLE
         except LMInvalidRequestError as error:
             said = self.patience.hide(str(error).splitlines()[0])
             logger.warning("No %s: %s", question.outputs[0].replace("_", " "), said)
             return Fate.UNANSWERED
-        texts = [_written(answer[name]) for name in question.outputs]
-        return json.dumps([self.hide(text) for text in texts], ensure_ascii=False)
+        texts: list[str | None] = [self.hide(_written(answer[n])) for n in question.outputs]
+        if replies.cut_off:
+            there = [place for place, text in enumerate(texts) if text]
+            if not there:
+                return Fate.CUT_OFF
+            texts[there[-1]] = None
+        return json.dumps(texts, ensure_ascii=False)
 
 
 @lru_cache(maxsize=128)  # each field left out takes DSPy milliseconds

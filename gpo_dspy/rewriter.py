@@ -45,8 +45,8 @@ class Rewriter:
         """Answer each request with as many rewrites as it asks for, in order.
 
         What a reply to a request for several lacks, because it cannot be parsed or a text is
-        missing, empty, or there twice, is asked for once more, each by itself. So is what was
-        refused, with only those failures that the rewrite will be tried on.
+        missing, cut off, empty, or there twice, is asked for once more, each by itself. So is what
+        was refused, with only those failures that the rewrite will be tried on.
 
         Args:
             requests: What to show the prompt model, and what its rewrites must pass.
@@ -134,8 +134,9 @@ class Rewriter:
 
 
 def _lacking(rewrites: Sequence[Rewrite]) -> list[int]:
-    """Return the places of what a joint reply lacks: missing, empty, or there before."""
-    missing, of_use = (Fate.EMPTY, Fate.UNPARSABLE), (Fate.KEPT, Fate.OVER_BUDGET, Fate.DROPPED)
+    """Return the places of what a joint reply lacks: missing, cut off, empty, or there before."""
+    missing = (Fate.EMPTY, Fate.UNPARSABLE, Fate.CUT_OFF)
+    of_use = (Fate.KEPT, Fate.OVER_BUDGET, Fate.DROPPED)
     texts = [rewrite.text for rewrite in rewrites]
     return [
         i

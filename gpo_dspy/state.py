@@ -55,6 +55,7 @@ class Fate(enum.Enum):
     OTHER_LANGUAGE = "not in the language asked for, or of the student's own instruction"
     UNANSWERED = "the prompt model refused the request"
     UNPARSABLE = "the prompt model's reply could not be parsed"
+    CUT_OFF = "the prompt model's reply ended at its limit of tokens (raise its max_tokens)"
 
     @property
     def usable(self) -> bool:

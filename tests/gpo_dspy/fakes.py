@@ -74,6 +74,7 @@ class ScriptedEngine:
     """Answers each request by a function; counts the requests."""
 
     reply: Reply
+    reply_limit: int | None = None  # characters after which a reply is cut off
     prompts: list[Prompted] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -89,8 +90,8 @@ class ScriptedEngine:
         return Response(
             id=None,
             model=request.model,
-            message=Message.assistant(answer),
-            finish_reason="stop",
+            message=Message.assistant(answer[: self.reply_limit]),
+            finish_reason="stop" if answer == answer[: self.reply_limit] else "length",
             usage=Usage(input_tokens=100, output_tokens=10, total_tokens=110),
         )
 
@@ -109,11 +110,10 @@ def _text(parts: Any) -> str:
     return "".join(getattr(part, "text", "") for part in parts)
 
 
-def scripted_lm(reply: Reply, *, cache: bool = False) -> dspy.LM:
+def scripted_lm(reply: Reply, *, cache: bool = False, reply_limit: int | None = None) -> dspy.LM:
     """Return an LM that answers by a function; its engine counts the requests."""
-    return dspy.LM(
-        f"scripted/{next(_names)}", engine=ScriptedEngine(reply), cache=cache, num_retries=0
-    )
+    engine = ScriptedEngine(reply, reply_limit)
+    return dspy.LM(f"scripted/{next(_names)}", engine=engine, cache=cache, num_retries=0)
 
 
 def several(reply: Reply) -> Reply:

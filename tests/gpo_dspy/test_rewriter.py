@@ -12,6 +12,7 @@ import dspy
 import pytest
 from dspy import lm15
 from fakes import NO_WAITING, Gauge, Prompted, Reply, scripted_lm
+from http_api import serve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -283,6 +284,39 @@ def test_what_a_reply_lacks_is_asked_for_by_itself(
     assert sorted(p.fields["variation"].split()[3:6] for p in alone) == [
         [str(i + 1), "of", "4:"] for i in lacking
     ]
+
+
+@given(limit=st.integers(0, 400), cache=st.booleans())
+def test_of_a_reply_that_is_cut_off_the_last_text_is_asked_for_again(
+    limit: int, cache: bool
+) -> None:
+    lm = scripted_lm(lambda _: _reply(*FOUR), cache=cache, reply_limit=limit)
+    whole = "\n\n".join(f"[[ ## {k} ## ]]\n{v}" for k, v in _reply(*FOUR).items())
+    for _ in range(2):  # the second time perhaps from the cache
+        rewriter = Rewriter(PromptModel(lm, num_threads=1, patience=NO_WAITING))
+        rewrites = _several(rewriter)
+        begun = sum(whole.index(text) < limit for text in FOUR)
+        there = list(FOUR if limit >= len(whole) else FOUR[: max(begun - 1, 0)])
+        assert [r.text for r in rewrites[: len(there)]] == there
+        alone = [r for r in rewrites if r.asked_alone]
+        assert alone == rewrites[len(there) :]
+        # Asked for alone the answer has the same limit, which only the first text may fit into.
+        assert {r.text for r in alone} <= {"", FOUR[0]}
+        assert all(r.fate is Fate.CUT_OFF for r in alone if not r.text)
+
+
+@pytest.mark.parametrize("engine", ["litellm", "own"])
+def test_over_http_a_reply_that_is_cut_off_is_known_as_that(engine: str) -> None:
+    text = "[[ ## improved_prompt ## ]]\nSort the words by"
+    options = {"engine": "litellm"} if engine == "litellm" else {}
+    for reason, fate in (("stop", Fate.KEPT), ("length", Fate.CUT_OFF)):
+        with serve(lambda _: 200, text=text, finish_reason=reason) as api_base:
+            lm = dspy.LM(
+                "openai/x", api_base=api_base, api_key="none", cache=False, num_retries=0, **options
+            )
+            rewriter = Rewriter(PromptModel(lm, patience=NO_WAITING))
+            ((rewrite,),) = rewriter.write([(_request(), GUARD)])
+        assert rewrite.fate is fate
 
 
 def test_all_that_are_too_long_are_sent_back_together() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import threading
@@ -10,14 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import suppress
 from typing import Any
 
 import dspy
 import pytest
 from dspy import lm15
 from fakes import NO_WAITING, Prompted, run_jobs, scripted_lm, toy_examples, toy_metric, toy_solver
+from http_api import serve
 
 from gpo_dspy.backend_errors import Patience
 from gpo_dspy.errors import BackendUnavailable
@@ -510,56 +509,7 @@ def test_a_backend_that_stays_away_is_not_a_late_answer() -> None:
 # --- the same over HTTP --------------------------------------------------------------------------
 
 
-@contextmanager
-def _server(answer: Callable[[int], int | None]) -> Iterator[str]:
-    """Serve an OpenAI-like API; ``answer`` gives a status per request, None to hang up."""
-    count, lock = 0, threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            nonlocal count
-            self.rfile.read(int(self.headers["Content-Length"]))
-            with lock:
-                count += 1
-                status = answer(count)
-            if status is None:
-                self.close_connection = True
-                return
-            body = json.dumps(COMPLETION if status == 200 else {"error": {"message": "no"}})
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-COMPLETION = {
-    "id": "1",
-    "object": "chat.completion",
-    "created": 1,
-    "model": "x",
-    "choices": [
-        {
-            "index": 0,
-            "message": {"role": "assistant", "content": "[[ ## answer ## ]]\nright 0"},
-            "finish_reason": "stop",
-        }
-    ],
-    "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
-}
+REPLY = "[[ ## answer ## ]]\nright 0"
 
 
 def _run_over_http(api_base: str) -> Evaluation:
@@ -581,13 +531,16 @@ def _run_over_http(api_base: str) -> Evaluation:
 
 @pytest.mark.parametrize("status", [500, 503, 429, None])
 def test_over_http_a_short_outage_is_waited_for(status: int | None) -> None:
-    with _server(lambda n: status if n == 1 else 200) as api_base:
+    with serve(lambda n: status if n == 1 else 200, text=REPLY) as api_base:
         assert _run_over_http(api_base).score == 1.0
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, None])
 def test_over_http_a_long_outage_ends_the_run(status: int | None) -> None:
-    with _server(lambda _: status) as api_base, pytest.raises(BackendUnavailable, match="3 tries"):
+    with (
+        serve(lambda _: status, text=REPLY) as api_base,
+        pytest.raises(BackendUnavailable, match="3 tries"),
+    ):
         _run_over_http(api_base)
 
 
@@ -599,13 +552,13 @@ def test_over_http_a_refusal_ends_the_run_at_once(status: int) -> None:
         requests.append(number)
         return status
 
-    with _server(answer) as api_base, pytest.raises(BackendUnavailable, match="refused"):
+    with serve(answer, text=REPLY) as api_base, pytest.raises(BackendUnavailable, match="refused"):
         _run_over_http(api_base)
     assert requests == [1]
 
 
 def test_over_http_nobody_listens() -> None:
-    with _server(lambda _: 200) as api_base:
+    with serve(lambda _: 200, text=REPLY) as api_base:
         pass
     with pytest.raises(BackendUnavailable, match="did not answer in 3 tries"):
         _run_over_http(api_base)
