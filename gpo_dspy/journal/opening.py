@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -73,6 +73,7 @@ def open_journal(
     assert optimizer.storage is not None  # noqa: S101 - for the type checker
     data, plan = lay_out(None)  # first: what is wrong with the arguments needs no storage
     new = new_run(optimizer, student, prompt_model, sets, plan, secrets)
+    call = _Call(optimizer, student, lay_out, new, data, plan)
     storage = open_storage(optimizer.storage, patience=optimizer.storage_patience)
     owner = new_owner()
     try:
@@ -88,55 +89,77 @@ def open_journal(
             retire(owner)
             storage.close()
             return _finished(row), data, plan
-        notice = ""
         if row is None:
-            run = storage.create_run(new, owner)
+            run, notice = storage.create_run(new, owner), ""
         else:
-            storage.take_run(row.id, owner)
-            learned = storage.journal(row.id)
-            before = _inheritance(storage, row, learned)
-            notice = _notice(row, before)
-            try:
-                split = _split(learned, row, new, changed=bool(changed))
-                if split is not None:
-                    data, plan = _laid_out(lay_out, split, plan, row, before)
-                    new = replace(new, plan=asdict(plan))
-                run = row.id
-                if changed:
-                    start, keys = state_of(student), keys_of(new, data)
-                    taken_up, results = _found(storage, row, learned, split, keys, start, data)
-                    _refuse_spent(row, before, plan, _start_calls(taken_up, optimizer, data))
-                    _leave(storage, row, owner)
-                    run = storage.create_run(new, owner)
-                    batch = Batch(
-                        readings=before.readings(),
-                        answers=(taken_up.answer(),),
-                        evaluations=tuple((result, False) for result in results),
-                        seconds=row.seconds,
-                    )
-                    storage.save(run, owner, batch)
-            except BaseException:
-                _leave(storage, row, owner)  # does nothing to a run that is left already
-                raise
-            how = f" by run {run}, although these changed: {', '.join(changed)}" if changed else ""
-            level = logging.WARNING if changed else logging.INFO
-            logger.log(level, "Run %d in %s is carried on%s.", row.id, storage.url, how)
+            run, notice, call = _carry_on(storage, owner, row, changed, call)
         journal = StoredJournal(
             storage,
             run,
             owner,
-            keys_of(new, data),
+            keys_of(call.new, call.data),
             {predictor.name: predictor for predictor in new.predictors},
             optimizer.embedder,
             secrets,
             optimizer.memory,
         )
         journal.notice = notice
-        return journal, data, plan
+        return journal, call.data, call.plan
     except BaseException:
         retire(owner)
         storage.close()
         raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A compile call, and the run it asks for."""
+
+    optimizer: GPO
+    student: dspy.Module
+    lay_out: LayOut
+    new: NewRun
+    data: Data
+    plan: Plan
+
+
+def _carry_on(
+    storage: Storage, owner: Owner, row: RunRow, changed: Sequence[str], call: _Call
+) -> tuple[int, str, _Call]:
+    """Take an earlier run over; one with changes is left, and what it found begins a new one.
+
+    Returns:
+        The run to work on, what to tell the user, and the call laid out as the run was.
+    """
+    storage.take_run(row.id, owner)
+    learned = storage.journal(row.id)
+    before = _inheritance(storage, row, learned)
+    run, new, data, plan = row.id, call.new, call.data, call.plan
+    try:
+        split = _split(learned, row, new, changed=bool(changed))
+        if split is not None:
+            data, plan = _laid_out(call.lay_out, split, plan, row, before)
+            new = replace(new, plan=asdict(plan))
+        if changed:
+            start, keys = state_of(call.student), keys_of(new, data)
+            taken_up, results = _found(storage, row, learned, split, keys, start, data)
+            _refuse_spent(row, before, plan, _start_calls(taken_up, call.optimizer, data))
+            _leave(storage, row, owner)
+            run = storage.create_run(new, owner)
+            batch = Batch(
+                readings=before.readings(),
+                answers=(taken_up.answer(),),
+                evaluations=tuple((result, False) for result in results),
+                seconds=row.seconds,
+            )
+            storage.save(run, owner, batch)
+    except BaseException:
+        _leave(storage, row, owner)  # does nothing to a run that is left already
+        raise
+    how = f" by run {run}, although these changed: {', '.join(changed)}" if changed else ""
+    level = logging.WARNING if changed else logging.INFO
+    logger.log(level, "Run %d in %s is carried on%s.", row.id, storage.url, how)
+    return run, _notice(row, before), replace(call, new=new, data=data, plan=plan)
 
 
 def _earlier(storage: Storage, new: NewRun, resume: bool | str) -> RunRow | None:
