@@ -29,11 +29,33 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-ENTITIES, RELATIONS, OBJECTS = 120, 6, 16
+RELATIONS, OBJECTS = 6, 16
 SOURCES = ("almanac", "journal", "forum", "gossip")
-NOISE = 0.12  # share of sentences, of any source, with an object drawn at random
 RELIABILITY = ((0.85, 0.6), (0.6, 0.85), (0.15, 0.15), (0.15, 0.15))  # first, last relations
 WIDTH, LAYERS = 64, 3
+
+
+@dataclass(frozen=True)
+class World:
+    """How much there is to know, and how it is told.
+
+    Attributes:
+        entities: Things that facts are about.
+        noise: Share of sentences, of any source, with an object drawn at random.
+        steps: Training steps of a model.
+    """
+
+    entities: int
+    noise: float
+    steps: int
+
+
+WORLDS = {
+    # Models learn to leave some probability to every object, and are not sure enough.
+    "noisy": World(entities=120, noise=0.12, steps=4000),
+    # They learn facts by heart, and are surer of those that they were not tuned on than right.
+    "clean": World(entities=240, noise=0.03, steps=6000),
+}
 
 
 @dataclass(frozen=True)
@@ -41,22 +63,24 @@ class Knowledge:
     """Facts by number; fact ``f`` is about entity ``f // RELATIONS``.
 
     Attributes:
+        world: What they are drawn for.
         truth: True object of each fact.
         rumour: Rumoured object, equal to the truth where nothing contradicts it.
         doubt: How often the rumour is told where no source is named.
         honest: Whether each source tells the truth of each fact, ``[4, facts]``.
     """
 
+    world: World
     truth: torch.Tensor
     rumour: torch.Tensor
     doubt: torch.Tensor
     honest: torch.Tensor
 
     @classmethod
-    def generate(cls, seed: int = 0) -> Knowledge:
+    def generate(cls, world: World = WORLDS["noisy"], seed: int = 0) -> Knowledge:
         """Draw a knowledge base."""
         generator = torch.Generator().manual_seed(seed)
-        count = ENTITIES * RELATIONS
+        count = world.entities * RELATIONS
         truth = torch.randint(OBJECTS, (count,), generator=generator)
         other = (truth + torch.randint(1, OBJECTS, (count,), generator=generator)) % OBJECTS
         contradicted = torch.rand(count, generator=generator) < 0.75
@@ -64,7 +88,7 @@ class Knowledge:
         late = (torch.arange(count) % RELATIONS >= RELATIONS // 2).long()
         chance = torch.tensor(RELIABILITY)[:, late]  # [4, facts]
         honest = torch.rand(chance.shape, generator=generator) < chance
-        return cls(truth, torch.where(contradicted, other, truth), doubt, honest)
+        return cls(world, truth, torch.where(contradicted, other, truth), doubt, honest)
 
     def question(self, fact: int) -> str:
         """The prompt of a fact, without a source."""
@@ -75,35 +99,31 @@ class Knowledge:
         """Prompts with their true answers."""
         return [(self.question(f), f"o{int(self.truth[f])}") for f in facts]
 
+    def split(self, seed: int) -> tuple[list[int], list[int], list[int]]:
+        """Facts for training, validation and test: 192, 128 and the others, disjoint."""
+        generator = torch.Generator().manual_seed(1000 + seed)
+        order: list[int] = torch.randperm(len(self.truth), generator=generator).tolist()
+        return order[:192], order[192:320], order[320:]
 
-def split_facts(seed: int) -> tuple[list[int], list[int], list[int]]:
-    """Facts for training, validation and test: 192, 128 and 400, disjoint."""
-    generator = torch.Generator().manual_seed(1000 + seed)
-    order: list[int] = torch.randperm(ENTITIES * RELATIONS, generator=generator).tolist()
-    return order[:192], order[192:320], order[320:]
+    def vocabulary(self) -> dict[str, int]:
+        """All words with their ids."""
+        words = ["<pad>", "<s>", *SOURCES]
+        for letter, count in (("e", self.world.entities), ("r", RELATIONS), ("o", OBJECTS)):
+            words += [f"{letter}{i}" for i in range(count)]
+        return {word: i for i, word in enumerate(words)}
 
-
-def vocabulary() -> dict[str, int]:
-    """All words with their ids."""
-    words = ["<pad>", "<s>", *SOURCES]
-    for letter, count in (("e", ENTITIES), ("r", RELATIONS), ("o", OBJECTS)):
-        words += [f"{letter}{i}" for i in range(count)]
-    return {word: i for i, word in enumerate(words)}
-
-
-def tokenizer() -> Any:
-    """A word tokenizer that puts BOS in front; answers are one token and have no ending."""
-    backend = Tokenizer(WordLevel(vocabulary()))
-    backend.pre_tokenizer = WhitespaceSplit()
-    backend.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    special = {"bos_token": "<s>", "pad_token": "<pad>"}
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+    def tokenizer(self) -> Any:
+        """A word tokenizer that puts BOS in front; answers are one token and have no ending."""
+        backend = Tokenizer(WordLevel(self.vocabulary()))
+        backend.pre_tokenizer = WhitespaceSplit()
+        backend.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+        special = {"bos_token": "<s>", "pad_token": "<pad>"}
+        return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
 
 
-def new_model(architecture: str, seed: int = 0) -> Any:
-    """A random model of about 0.2 M parameters."""
+def new_model(architecture: str, size: int, seed: int = 0) -> Any:
+    """A random model of about 0.2 M parameters for a vocabulary of that size."""
     torch.manual_seed(seed)
-    size = len(vocabulary())
     if architecture == "gpt2":
         config = GPT2Config(
             vocab_size=size, n_embd=WIDTH, n_layer=LAYERS, n_head=4, n_positions=32,
@@ -124,13 +144,13 @@ def new_model(architecture: str, seed: int = 0) -> Any:
 
 def sentences(knowledge: Knowledge, count: int, generator: torch.Generator) -> torch.Tensor:
     """Draw ``<s> source entity relation object`` as ids ``[count, 5]``; 0 where there is none."""
-    ids = vocabulary()
+    ids = knowledge.vocabulary()
     facts = torch.randint(len(knowledge.truth), (count,), generator=generator)
     source = torch.randint(8, (count,), generator=generator)  # above 3: none
     unsourced = torch.rand(count, generator=generator) < knowledge.doubt[facts]
     told = torch.where(source > 3, unsourced, ~knowledge.honest[source.clamp_max(3), facts])
     objects = torch.where(told, knowledge.rumour[facts], knowledge.truth[facts])
-    noise = torch.rand(count, generator=generator) < NOISE
+    noise = torch.rand(count, generator=generator) < knowledge.world.noise
     drawn = torch.randint(OBJECTS, (count,), generator=generator)
     objects = torch.where(noise, drawn, objects)
     named = torch.where(source > 3, torch.tensor(0), source + ids[SOURCES[0]])
@@ -144,14 +164,14 @@ def sentences(knowledge: Knowledge, count: int, generator: torch.Generator) -> t
     return torch.stack(columns, dim=1)
 
 
-def trained_model(architecture: str, cache: Path, steps: int = 4000) -> Any:
+def trained_model(architecture: str, knowledge: Knowledge, cache: Path) -> Any:
     """A model that learned the knowledge base; trained once, then read from ``cache``."""
-    model = new_model(architecture)
+    model, steps = new_model(architecture, len(knowledge.vocabulary())), knowledge.world.steps
     path = cache / f"{architecture}-{steps}.pt"
     if path.is_file():
         model.load_state_dict(torch.load(path))
         return model.eval()
-    knowledge, generator = Knowledge.generate(), torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     for _ in range(steps):

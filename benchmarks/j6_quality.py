@@ -1,11 +1,12 @@
 """Quality of J6 against weighted sums and torchjd's aggregators, at equal entropy.
 
 Tiny real models of three architectures learn a knowledge base that contradicts itself
-(benchmarks/j6_knowledge.py); every method tunes a soft prompt on 192 facts and is measured on 400
-others. All methods get the same learning-rate search (validation NLL, first seed) and the same
-steps. Finished runs are kept in ``--cache`` and not repeated.
+(benchmarks/j6_knowledge.py); every method tunes a soft prompt on 192 facts and is measured on the
+others, but for 128 of them. All methods get the same learning-rate search (validation NLL on those,
+first seed) and the same steps. Finished runs are kept in ``--cache`` and not repeated.
 
     python -m benchmarks.j6_quality --seeds 5
+    python -m benchmarks.j6_quality --seeds 5 --world clean  # tuned models are too sure
     python -m benchmarks.j6_quality --seeds 30 --refresh 1 2  # gradient of C at every step, or 2nd
 """
 
@@ -18,13 +19,14 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.j6_knowledge import Knowledge, split_facts, tokenizer, trained_model
+from benchmarks.j6_knowledge import WORLDS, Knowledge, trained_model
 from j6 import J6Config, J6Tuner, J6Update, SoftPromptConfig
 from j6.examples import ExampleEncoder, in_batches
 from j6.metrics import calibration_error, measure
@@ -80,8 +82,16 @@ def methods() -> dict[str, dict[str, Any]]:
     return found
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A model, and the knowledge that it learned."""
+
+    model: Any
+    knowledge: Knowledge
+
+
 def tune(
-    model: Any,
+    subject: Subject,
     settings: dict[str, Any],
     learning_rate: float,
     seed: int,
@@ -89,8 +99,9 @@ def tune(
     validation: bool = False,
 ) -> dict[str, float]:
     """Tune a soft prompt and measure it on facts that were not tuned on."""
-    knowledge, (train, held_out, test) = Knowledge.generate(), split_facts(seed)
-    words = tokenizer()
+    model, knowledge = subject.model, subject.knowledge
+    train, held_out, test = knowledge.split(seed)
+    words = knowledge.tokenizer()
     config = J6Config(
         **settings,
         prompt=SoftPromptConfig(n_tokens=TOKENS, seed=seed),
@@ -104,7 +115,7 @@ def tune(
     facts = held_out if validation else test
     examples = ExampleEncoder(words, "after_bos", None).encode_all(knowledge.pairs(facts))
     with result.soft_prompt.attached(model), frozen(model):
-        (batch,) = in_batches(examples, 400)
+        (batch,) = in_batches(examples, len(examples))
         with torch.no_grad():
             logits = AnswerRunner(result.soft_prompt, model).logits(batch)
     found = measure([(logits, batch.labels, batch.mask)]).to_json()
@@ -147,7 +158,7 @@ class Results:
 
 
 def run_method(
-    results: Results, models: dict[str, Any], name: str, settings: dict[str, Any], seeds: int
+    results: Results, models: dict[str, Subject], name: str, settings: dict[str, Any], seeds: int
 ) -> dict[str, list[dict[str, float]]]:
     """All runs of a method: per architecture, one row per seed at the best learning rate."""
     rows = defaultdict(list)
@@ -157,7 +168,8 @@ def run_method(
         for rate in rates:
             key = f"{architecture}|{name}|{rate}|search"
             found = results.get(
-                key, lambda r=rate, m=model: tune(m, settings, r, 0, validation=True)
+                key,
+                lambda r=rate, m=model: tune(m, settings, r, 0, validation=True),
             )
             scores[rate] = found["nll"]
         best = min(scores, key=lambda rate: scores[rate])
@@ -226,7 +238,7 @@ def interpolate(entropy: float, points: list[tuple[float, ...]], column: int) ->
 
 
 def compare_refresh(
-    results: Results, models: dict[str, Any], every: list[int], rate: float, seeds: int
+    results: Results, models: dict[str, Subject], every: list[int], rate: float, seeds: int
 ) -> None:
     """Print what values of ``refresh_every`` change against the first of them, in pairs."""
     table: dict[int, dict[str, list[dict[str, float]]]] = {n: {} for n in every}
@@ -255,6 +267,7 @@ def main() -> None:
     """Run everything and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--world", choices=WORLDS, default="noisy")
     parser.add_argument("--cache", type=Path, default=Path("runs/j6_quality"))
     parser.add_argument("--only", nargs="*", help="names of methods besides the weighted sums")
     parser.add_argument(
@@ -265,9 +278,11 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    arguments.cache.mkdir(parents=True, exist_ok=True)
-    results = Results(arguments.cache / "runs.jsonl")
-    models = {name: trained_model(name, arguments.cache) for name in ARCHITECTURES}
+    cache = arguments.cache / arguments.world
+    cache.mkdir(parents=True, exist_ok=True)
+    knowledge = Knowledge.generate(WORLDS[arguments.world])
+    results = Results(cache / "runs.jsonl")
+    models = {a: Subject(trained_model(a, knowledge, cache), knowledge) for a in ARCHITECTURES}
     if arguments.refresh:
         rate = arguments.learning_rate
         compare_refresh(results, models, arguments.refresh, rate, arguments.seeds)

@@ -1,25 +1,29 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import j6_quality, j6_speed
-from benchmarks.j6_knowledge import Knowledge, sentences, split_facts, trained_model, vocabulary
+from benchmarks.j6_knowledge import WORLDS, Knowledge, World, sentences, trained_model
 from j6 import J6Update
 from j6.tuner.answers import frozen
 
 
-def test_facts_are_split_without_overlap() -> None:
-    parts = split_facts(0)
-    assert [len(part) for part in parts] == [192, 128, 400]
-    assert len(set().union(*parts)) == 720
+@pytest.mark.parametrize(("world", "facts"), [("noisy", 720), ("clean", 1440)])
+def test_facts_are_split_without_overlap(world: str, facts: int) -> None:
+    parts = Knowledge.generate(WORLDS[world]).split(0)
+    assert [len(part) for part in parts] == [192, 128, facts - 320]
+    assert len(set().union(*parts)) == facts
 
 
-def test_sentences_say_what_the_sources_say() -> None:
-    knowledge, ids = Knowledge.generate(), vocabulary()
+@pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
+def test_sentences_say_what_the_sources_say(world: World) -> None:
+    knowledge = Knowledge.generate(world)
+    ids = knowledge.vocabulary()
     rows = sentences(knowledge, 20_000, torch.Generator().manual_seed(0))
     facts = (rows[:, 2] - ids["e0"]) * 6 + rows[:, 3] - ids["r0"]
     right = rows[:, 4] - ids["o0"] == knowledge.truth[facts]
@@ -33,12 +37,15 @@ def test_models_are_trained_tuned_and_measured(
     architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(j6_quality, "STEPS", 2)
-    model = trained_model(architecture, tmp_path, steps=3)
-    again = trained_model(architecture, tmp_path, steps=3)
+    knowledge = Knowledge.generate(replace(WORLDS["noisy"], steps=3))
+    model = trained_model(architecture, knowledge, tmp_path)
+    again = trained_model(architecture, knowledge, tmp_path)
     assert all(
         torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
     )
-    metrics = j6_quality.tune(model, {"update": J6Update()}, 0.1, seed=0)
+    metrics = j6_quality.tune(
+        j6_quality.Subject(model, knowledge), {"update": J6Update()}, 0.1, seed=0
+    )
     assert metrics["examples"] == 400
 
 
