@@ -17,7 +17,7 @@ from gpo_dspy.evaluation.runner import Evaluation
 from gpo_dspy.meta_prompt import MetaPrompt, rules
 from gpo_dspy.program import describe_predictor
 from gpo_dspy.settings import Settings
-from gpo_dspy.showing import deal, failures_through, show_example, show_failure
+from gpo_dspy.showing import deal, failures_through, informative, show_example, show_failure
 from gpo_dspy.state import RunState, UpdateDirection
 from gpo_dspy.trajectory import Trajectory
 from gpo_dspy.wording import latest_texts
@@ -66,6 +66,7 @@ class Asking:
         directions: Mapping[str, UpdateDirection],
         words: int,
         results: Mapping[int, Evaluation],
+        scores: Mapping[int, Sequence[float]],
         objective: str = "",
     ) -> dict[str, list[Request]]:
         """Return the requests for each predictor to be rewritten.
@@ -78,11 +79,13 @@ class Asking:
             directions: The update directions of the predictors to be rewritten.
             words: The word budget.
             results: What is known of the current program, by example index.
+            scores: Scores of all programs that were scored on an example, by its index.
             objective: What the score is made of, if of several scores.
         """
         settings = self.settings
         rng = random.Random(f"{settings.seed}/{step}/requests")
         failed = failures_through(results, directions)
+        failed = informative(failed, scores, settings.failures * len(sizes), rng)
         hands = deal(failed, hands=len(sizes), size=settings.failures, random_state=rng)
         orders = [self._orders(hand, size, rng) for hand, size in zip(hands, sizes, strict=True)]
         numbers = accumulate(sizes[:-1], initial=1)  # of the first rewrite of each request

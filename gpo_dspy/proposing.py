@@ -148,6 +148,7 @@ class Proposer:
             directions,
             words,
             self.pool.results(state.current),
+            self.board.scores_by_example(),
             self._objective(state),
         )
         asked = [(name, request) for name in directions for request in requests[name]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -45,6 +46,43 @@ def failing_shares(
     if not any(counts.values()):
         return dict.fromkeys(predictors, 1.0)
     return {name: count / len(failed) for name, count in counts.items()}
+
+
+def informative(
+    failed: Sequence[int],
+    scores: Mapping[int, Sequence[float]],
+    count: int,
+    random_state: random.Random,
+) -> list[int]:
+    """Draw failures that tell much, if there are more than can be shown.
+
+    An example counts the more, the nearer it is to the boundary between right and wrong, and the
+    more programs got it wrong: what all of them get wrong may be beyond mending, and what only one
+    got wrong may be chance. With w the programs that got it wrong, and p the share of those that
+    got it right, its weight is ``p (1 − p) √w``. Drawn without replacement after Efraimidis and
+    Spirakis, "Weighted random sampling with a reservoir", 2006.
+
+    Args:
+        failed: Examples that the current program gets wrong, by index.
+        scores: Scores in [0, 1] of all programs that were scored on an example, by its index.
+        count: How many to draw at most.
+        random_state: Draws.
+
+    Returns:
+        The examples, in the order of ``failed``.
+    """
+    if len(failed) <= count:
+        return list(failed)
+
+    def weight(index: int) -> float:
+        right = math.fsum(scores[index])
+        wrong = len(scores[index]) - right
+        p = (right + 0.5) / (len(scores[index]) + 1)
+        return p * (1 - p) * math.sqrt(max(wrong, 0.5))
+
+    keys = {index: random_state.random() ** (1 / weight(index)) for index in failed}
+    drawn = sorted(failed, key=lambda index: -keys[index])[:count]
+    return [index for index in failed if index in drawn]
 
 
 def deal(

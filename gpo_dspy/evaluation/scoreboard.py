@@ -134,6 +134,14 @@ class Scoreboard:
         results = self.results(state)
         return [results[index].score for index in indices]
 
+    def scores_by_example(self) -> dict[int, list[float]]:
+        """Return the scores in [0, 1] of all programs that were scored on each example."""
+        scores: dict[int, list[float]] = {}
+        for state in self._results:
+            for index, result in self.results(state).items():
+                scores.setdefault(index, []).append(result.score)
+        return scores
+
     def _learn(self, pair: Pair) -> None:
         """Know a result that was obtained."""
         state, index = pair

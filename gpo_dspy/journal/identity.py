@@ -33,7 +33,7 @@ from gpo_dspy.version import installed_version
 if TYPE_CHECKING:
     from gpo_dspy.optimizer import GPO
 
-SEARCH = 4
+SEARCH = 5
 """Version of the search, to be raised when the same call takes other steps than it did: a run that
 was begun by another version cannot be replayed."""
 

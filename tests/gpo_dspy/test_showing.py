@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 
 import dspy
@@ -10,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_dspy.evaluation.runner import Evaluation, Outcome, PredictorCall
-from gpo_dspy.showing import deal, failing_shares, failures_through, show_example, show_failure
+from gpo_dspy.showing import (
+    deal,
+    failing_shares,
+    failures_through,
+    informative,
+    show_example,
+    show_failure,
+)
 
 EXAMPLE = dspy.Example(question="2 + 2", answer="4").with_inputs("question")
 
@@ -129,3 +137,36 @@ def test_long_values_are_shortened() -> None:
     example = dspy.Example(question="x" * 100_000, answer="4").with_inputs("question")
     assert len(show_failure(example, _evaluation(0.0), "plan")) < 3_000
     assert "characters left out" in show_example(example)
+
+
+SCORES = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=6)
+
+
+@given(st.dictionaries(st.integers(0, 30), SCORES), st.integers(0, 12), st.integers(0, 9))
+def test_as_many_failures_are_drawn_as_can_be_shown(
+    scores: dict[int, list[float]], count: int, seed: int
+) -> None:
+    failed = list(scores)
+    drawn = informative(failed, scores, count, random.Random(seed))
+    assert len(drawn) == min(count, len(failed))
+    assert drawn == [index for index in failed if index in drawn]
+    assert drawn == informative(failed, scores, count, random.Random(seed))
+
+
+def test_failures_that_tell_much_are_drawn_more_often() -> None:
+    scores = {
+        "never right": [0.0] * 12,
+        "seen once": [0.0],
+        "near the boundary": [0.0, 1.0],
+        "near it, by many": [0.0, 1.0] * 6,
+        "nearly right": [0.5, 0.5],
+    }
+    by_index = dict(enumerate(scores.values()))
+    rng = random.Random(0)
+    drawn = Counter(
+        index for _ in range(4000) for index in informative(list(by_index), by_index, 1, rng)
+    )
+    often = [drawn[index] for index in range(len(scores))]
+    never, once, boundary, many, partly = often
+    assert never < once < boundary < many
+    assert abs(partly - boundary) < 0.15 * boundary, "a score of 0.5 is half right"

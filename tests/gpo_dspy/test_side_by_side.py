@@ -137,7 +137,11 @@ def test_demos_are_drawn_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Search, "begin", watched)
     result = _compile(
-        rewriter=seldom_useful, steps_at_once=5, max_bootstrapped_demos=2, max_metric_calls=600
+        rewriter=seldom_useful,
+        steps_at_once=5,
+        max_bootstrapped_demos=2,
+        max_metric_calls=600,
+        seed=3,  # finds no perfect prompt before the second drawing
     )
     due = [record.step for record in result.records if record.step % DEMO_EVERY == 1]
     assert len(due) > 1
