@@ -34,7 +34,7 @@ from gpo_dspy import sandbox
 
 TASK = "word_sorting"
 PLAIN = "plain thread pool"
-COMPARED = ("GPO", "GPO.paper", "GEPA", "MIPROv2", "SIMBA", "COPRO")
+COMPARED = ("GPO", "GPO+demos", "GPO.paper", "GEPA", "MIPROv2", "MIPROv2+demos", "SIMBA", "COPRO")
 
 
 class CountedMetric(compare.CountedMetric):

@@ -11,6 +11,7 @@ import tenacity
 from dspy.utils.exceptions import (
     LMError,
     LMInvalidRequestError,
+    LMProviderError,
     LMUnsupportedModelError,
     is_retryable_lm_error,
 )
@@ -33,8 +34,18 @@ def is_backend_error(error: BaseException) -> bool:
     return isinstance(error, LMError)
 
 
+def _is_garbled(error: BaseException) -> bool:
+    """Tell a reply that was no reply: cut short on its way, or a page of a proxy's own."""
+    if type(error) is not LMProviderError:
+        return False
+    status: int | None = error.status  # type: ignore[attr-defined]
+    return status is None or status < 400
+
+
 def _waiting_helps(error: BaseException) -> bool:
-    return isinstance(error, LMError) and bool(is_retryable_lm_error(error))
+    if not isinstance(error, LMError):
+        return False
+    return bool(is_retryable_lm_error(error)) or _is_garbled(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +97,10 @@ class Patience:
 
     def _unavailable(self, error: LMError) -> BackendUnavailable:
         model = error.model or "the configured LM"
-        if is_retryable_lm_error(error):
+        if _waiting_helps(error):
+            answered = "gave no usable reply" if _is_garbled(error) else "did not answer"
             return BackendUnavailable(
-                f"The backend of {model} did not answer in {self.attempts} tries "
+                f"The backend of {model} {answered} in {self.attempts} tries "
                 f"({self._said(error)}). Nothing was scored for it; {self._advice}."
             )
         return BackendUnavailable(
@@ -106,8 +118,9 @@ class Patience:
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, LMError):
             logger.warning(
-                "%s is away (%s); try %d follows in %.1f s.",
+                "%s %s (%s); try %d follows in %.1f s.",
                 error.model or "The configured LM",
+                "gave no usable reply" if _is_garbled(error) else "is away",
                 self._said(error),
                 state.attempt_number + 1,
                 state.upcoming_sleep,

@@ -7,11 +7,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import dspy
 
 from gpo_dspy.prices import price_of_model
+
+BYTES_PER_TOKEN = 4
+"""A rule of thumb, for backends that report no tokens; about right in scripts of two or three bytes
+a character too, which have more tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +25,9 @@ class Usage:
 
     Attributes:
         lm_calls: Requests that reached a model; answers from DSPy's cache are not counted.
-        input_tokens: Tokens read, as the provider reports them.
-        output_tokens: Tokens written.
+        input_tokens: Tokens read, as the provider reports them; if it does not, one for every
+            ``BYTES_PER_TOKEN`` of the text.
+        output_tokens: Tokens written, likewise.
         cost: US dollars; calls to models without a known price count 0.
         unpriced_calls: Calls whose price is not known.
     """
@@ -41,11 +47,12 @@ class Usage:
         return f"${self.cost:.4f}{unpriced if self.unpriced_calls else ''}"
 
     def plus(self, entry: Mapping[str, Any]) -> Usage:
-        """Add one entry of DSPy's LM history."""
-        usage = entry.get("usage") or {}
-        read = int(usage.get("prompt_tokens") or usage.get("input_tokens") or 0)
-        written = int(usage.get("completion_tokens") or usage.get("output_tokens") or 0)
+        """Add one entry of DSPy's LM history; tokens that it does not tell are estimated."""
+        read, written = _tokens(entry.get("usage"))
         cost = entry.get("cost")
+        if not read + written:
+            asked = [m.get("content") for m in entry.get("messages") or ()] or entry.get("prompt")
+            read, written, cost = _estimated(asked), _estimated(entry.get("outputs")), None
         if cost is None:  # not every engine of DSPy asks LiteLLM, where the user may have told it
             price = price_of_model(str(entry.get("model")))
             cost = None if price is None else read * price[0] + written * price[1]
@@ -149,7 +156,7 @@ class Watch:
 
     def _add(self, entry: Mapping[str, Any]) -> None:
         self.cut_off = _cut_off(entry.get("response"))
-        if not entry.get("usage"):  # an answer from the cache: it has a price, but cost nothing
+        if _from_cache(entry):  # it has a price, but cost nothing
             return
         with self._lock:
             self.usage = self.usage.plus(entry)
@@ -167,11 +174,35 @@ class _Sink:
 
 
 def _cut_off(response: Any) -> bool:
-    """Tell whether a reply ended at a limit of tokens, from what DSPy's history holds of it.
-
-    Args:
-        response: LiteLLM's, DSPy's own, or a sequence of those.
-    """
-    replies = getattr(response, "choices", response)
-    replies = replies if isinstance(replies, Sequence) else [replies]
+    """Tell whether a reply ended at a limit of tokens, from what DSPy's history holds of it."""
+    replies = _replies(getattr(response, "choices", response))
     return any(getattr(reply, "finish_reason", None) == "length" for reply in replies)
+
+
+def _from_cache(entry: Mapping[str, Any]) -> bool:
+    """Tell whether an entry of DSPy's history is an answer from its cache.
+
+    Such an entry has no usage, though the reply in it says that it was kept, or has the usage it
+    had when it was. Some backends report no usage at all: what they answer is none of the cache.
+    """
+    return not entry.get("usage") and any(
+        getattr(reply, "cache_hit", False) or any(_tokens(getattr(reply, "usage", None)))
+        for reply in _replies(entry.get("response"))
+    )
+
+
+def _replies(response: Any) -> Sequence[Any]:
+    """Return the one or several replies that DSPy's history holds as the response."""
+    return response if isinstance(response, Sequence) else [response]
+
+
+def _tokens(usage: Any) -> tuple[int, int]:
+    """Return the tokens read and written as a provider, LiteLLM or DSPy reports them, or zeros."""
+    told = usage.get if isinstance(usage, Mapping) else partial(getattr, usage)
+    read = told("prompt_tokens", 0) or told("input_tokens", 0) or 0
+    written = told("completion_tokens", 0) or told("output_tokens", 0) or 0
+    return int(read), int(written)
+
+
+def _estimated(texts: Any) -> int:
+    return -(-len(str(texts or "").encode("utf-8", "replace")) // BYTES_PER_TOKEN)

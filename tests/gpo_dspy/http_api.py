@@ -12,7 +12,12 @@ from typing import Any
 
 @contextmanager
 def serve(
-    status_of: Callable[[int], int | None], *, text: str, finish_reason: str = "stop"
+    status_of: Callable[[int], int | None],
+    *,
+    text: str,
+    finish_reason: str = "stop",
+    tells_usage: bool = True,
+    garbled: Callable[[int], bool] = lambda _: False,
 ) -> Iterator[str]:
     """Serve chat completions; yields the address for ``api_base``.
 
@@ -20,17 +25,20 @@ def serve(
         status_of: Status by the number of the request, from 1; None to hang up.
         text: What every reply says.
         finish_reason: Why it ends.
+        tells_usage: Whether replies say how many tokens were read and written.
+        garbled: Whether a reply breaks off in the middle of its JSON, by the request's number.
     """
     count, lock = 0, threading.Lock()
     choice = {"index": 0, "message": {"role": "assistant", "content": text}}
-    completion = {
+    completion: dict[str, Any] = {
         "id": "1",
         "object": "chat.completion",
         "created": 1,
         "model": "x",
         "choices": [{**choice, "finish_reason": finish_reason}],
-        "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
     }
+    if tells_usage:
+        completion["usage"] = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -38,11 +46,12 @@ def serve(
             self.rfile.read(int(self.headers["Content-Length"]))
             with lock:
                 count += 1
-                status = status_of(count)
+                number, status = count, status_of(count)
             if status is None:
                 self.close_connection = True
                 return
             body = json.dumps(completion if status == 200 else {"error": {"message": "no"}})
+            body = body[: len(body) // 2] if garbled(number) else body
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

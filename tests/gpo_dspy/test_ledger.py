@@ -6,6 +6,7 @@ import dspy
 import litellm
 import pytest
 from fakes import scripted_lm, toy_solver
+from http_api import serve
 
 from gpo_dspy.execution.parallel import ordered_map
 from gpo_dspy.ledger import Ledger, LMCall, Usage
@@ -52,6 +53,34 @@ def test_answers_from_the_cache_cost_nothing() -> None:
             ASK(question="item 1 alpha")
     assert len(lm.engine.prompts) == 1
     assert ledger.usage.lm_calls == 1
+
+
+@pytest.mark.parametrize("engine", ["litellm", "own"])
+def test_tokens_that_a_backend_does_not_tell_are_estimated(engine: str) -> None:
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
+    options = {"engine": "litellm"} if engine == "litellm" else {}
+    with serve(lambda _: 200, text="[[ ## answer ## ]]\nyes", tells_usage=False) as api_base:
+        lm = dspy.LM("openai/x", api_base=api_base, api_key="none", cache=False, **options)
+        ledger = Ledger()
+        with dspy.context(lm=lm), ledger.watch():
+            ASK(question="item " * 400)
+            ASK(question="item " * 400)
+    assert ledger.usage.lm_calls == ledger.usage.unpriced_calls == 2
+    assert 500 < ledger.usage.input_tokens / 2 < 800
+    assert 4 < ledger.usage.output_tokens / 2 < 12
+
+
+@pytest.mark.parametrize("engine", ["litellm", "own"])
+def test_over_http_answers_from_the_cache_cost_nothing(engine: str) -> None:
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
+    options = {"engine": "litellm"} if engine == "litellm" else {}
+    with serve(lambda _: 200, text="[[ ## answer ## ]]\nyes") as api_base:
+        lm = dspy.LM("openai/x", api_base=api_base, api_key="none", **options)
+        ledger = Ledger()
+        with dspy.context(lm=lm), ledger.watch():
+            ASK(question="item 1")
+            ASK(question="item 1")
+    assert ledger.usage == Usage(1, 5, 2, 0.0, unpriced_calls=1)
 
 
 def test_known_prices_add_up() -> None:

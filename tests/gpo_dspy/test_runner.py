@@ -512,16 +512,14 @@ def test_a_backend_that_stays_away_is_not_a_late_answer() -> None:
 REPLY = "[[ ## answer ## ]]\nright 0"
 
 
-def _run_over_http(api_base: str) -> Evaluation:
+def _run_over_http(api_base: str, **options: Any) -> Evaluation:
     lm = dspy.LM(
         "openai/x",
         api_base=api_base,
         api_key="none",
-        engine="litellm",
         cache=False,
         num_retries=0,
-        max_retries=0,
-        timeout=10,
+        **(options or {"engine": "litellm", "max_retries": 0, "timeout": 10}),
     )
     with dspy.context(lm=lm):
         runner = Runner(Metric(toy_metric), 1, NO_WAITING)
@@ -542,6 +540,16 @@ def test_over_http_a_long_outage_ends_the_run(status: int | None) -> None:
         pytest.raises(BackendUnavailable, match="3 tries"),
     ):
         _run_over_http(api_base)
+
+
+@pytest.mark.parametrize("engine", ["litellm", "own"])
+def test_over_http_a_reply_that_breaks_off_is_asked_for_again(engine: str) -> None:
+    options = {} if engine == "litellm" else {"temperature": 0.5}
+    with serve(lambda _: 200, text=REPLY, garbled=lambda n: n == 1) as api_base:
+        assert _run_over_http(api_base, **options).score == 1.0
+    ended = pytest.raises(BackendUnavailable, match="3 tries")
+    with serve(lambda _: 200, text=REPLY, garbled=lambda _: True) as api_base, ended:
+        _run_over_http(api_base, **options)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
