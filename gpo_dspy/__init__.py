@@ -18,6 +18,7 @@ simulated pair of LMs to try things on without a key in :mod:`gpo_dspy.sandbox`.
 
 from gpo_dspy.callbacks import Callback
 from gpo_dspy.errors import (
+    ArgumentFailed,
     BackendUnavailable,
     GPOError,
     MetricError,
@@ -25,6 +26,7 @@ from gpo_dspy.errors import (
     ProgramError,
     ResumeRefused,
     RunBusy,
+    RunEnded,
     StorageError,
 )
 from gpo_dspy.front import FrontMember
@@ -34,6 +36,7 @@ from gpo_dspy.state import Fate, RunState, ScoredPrompt, StepRecord, StopReason
 
 __all__ = [
     "GPO",
+    "ArgumentFailed",
     "BackendUnavailable",
     "Callback",
     "Claim",
@@ -46,6 +49,7 @@ __all__ = [
     "ProgramError",
     "ResumeRefused",
     "RunBusy",
+    "RunEnded",
     "RunState",
     "ScoredPrompt",
     "StepRecord",

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gpo_dspy.cli import UsageError
+from gpo_dspy.plan import counted
 from gpo_dspy.report import show_result
 from gpo_dspy.storage import Storage, open_storage
 from gpo_dspy.storage.codec import result_from, step_from
@@ -123,9 +124,9 @@ def search_memory(arguments: argparse.Namespace, url: str) -> None:
         )
     for prompt, similarity in found:
         title = (
-            f"similarity {similarity:.2f}, score {_percent(prompt.score)} on {prompt.evaluations} "
-            f"examples, run {prompt.run} ({prompt.study or prompt.program}, {prompt.predictor}: "
-            f"{prompt.kind}, {prompt.model})"
+            f"similarity {similarity:.2f}, score about {_percent(prompt.score)}, estimated from "
+            f"{counted(prompt.evaluations, 'example')}, run {prompt.run} "
+            f"({prompt.study or prompt.program}, {prompt.predictor}: {prompt.kind}, {prompt.model})"
         )
         console.print(Panel(Text(prompt.text), title=Text(title), title_align="left"))
 

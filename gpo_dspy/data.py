@@ -135,6 +135,12 @@ def assign_roles(
                 "the search never saw."
             )
         shown, scored, held = tuple(train), tuple(validation), ()
+    searched = {*train, *validation} - set(held)
+    if copies := len(searched) - len(shown) - len(scored):
+        logger.warning(
+            "%d training and validation examples are left out of the search: they equal some that "
+            "the claim rests on.", copies,
+        )  # fmt: skip
     return Data(examples, shown, scored, tuple(held))
 
 
@@ -143,11 +149,7 @@ def _without(
 ) -> tuple[int, ...]:
     """Return the indices of examples that are not held, nor equal to one that is."""
     kept = [examples[index] for index in held]
-    left = tuple(i for i in indices if not any(_same(examples[i], example) for example in kept))
-    copies = len(indices) - len(left) - len(set(indices) & set(held))
-    if copies:
-        logger.warning("%d examples are left out of the search: the claim rests on them.", copies)
-    return left
+    return tuple(i for i in indices if not any(_same(examples[i], example) for example in kept))
 
 
 def _key(example: dspy.Example) -> str:
@@ -180,6 +182,14 @@ def _check(name: str, examples: Sequence[dspy.Example]) -> None:
                 f"{name}[{position}] does not say which of its fields are inputs; call "
                 ".with_inputs('question', ...) on it."
             )
+    fields = dict.fromkeys(field for example in examples for field in example.keys())  # noqa: SIM118 - no dict
+    inputs = dict.fromkeys(field for example in examples for field in example._input_keys)
+    if not inputs or not set(inputs) <= set(fields):
+        wrong = ", ".join(repr(field) for field in inputs if field not in fields) or "nothing"
+        raise ValueError(
+            f"{name} names {wrong} in .with_inputs(...), and its examples have the fields "
+            f"{', '.join(map(repr, fields))}: name those that the program takes."
+        )
 
 
 def _check_fields(

@@ -33,10 +33,8 @@ class ResumeRefused(GPOError):
     """
 
 
-class BackendUnavailable(GPOError):
-    """An LM backend refused to answer, or stayed away longer than the run may wait.
-
-    Nothing is scored 0 because of it, and nothing that was finished is lost.
+class RunEnded(GPOError):
+    """Something that the run cannot do without failed; nothing that was finished is lost.
 
     Attributes:
         program: The best program so far, as ``compile`` would have returned it; None if the
@@ -46,6 +44,17 @@ class BackendUnavailable(GPOError):
 
     program: Module | None = None
     result: GPOResult | None = None
+
+
+class BackendUnavailable(RunEnded):
+    """An LM backend refused to answer, or stayed away longer than the run may wait.
+
+    Nothing is scored 0 because of it.
+    """
+
+
+class ArgumentFailed(RunEnded, ValueError):
+    """A function given as an argument raised, or returned what cannot be used."""
 
 
 class StorageError(GPOError):

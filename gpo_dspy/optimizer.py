@@ -313,6 +313,7 @@ class GPO(Teleprompter):  # type: ignore[misc]  # DSPy has no types
             RunBusy: Another compile call is working on the same run.
             BackendUnavailable: An LM refused, or stayed away; ``error.result`` holds the result
                 so far and ``error.program`` the best program.
+            ArgumentFailed: A function that was given, or the embedder, raised; likewise.
         """
         if teacher is not None:
             logger.warning("teacher is not used: GPO learns from scores and failures alone.")

@@ -139,14 +139,14 @@ class Plan:
 
     def __str__(self) -> str:
         cost = "" if self.expected_cost is None else f"; roughly ${self.expected_cost:.2g}"
-        steps = _counted(self.steps, "step")
+        steps = counted(self.steps, "step")
         width = self.width(self.max_metric_calls - self.reserve - self.last_round)
         up_to = "up to " if self.rewritten > 1 else ""
         at_once = f", up to {self.steps_at_once} at once" if self.steps_at_once > 1 else ""
-        asked = f" and {up_to}{_counted(self.requests, 'request')} to the prompt model"
+        asked = f" and {up_to}{counted(self.requests, 'request')} to the prompt model"
         return (
             f"up to {self.max_metric_calls:,} metric calls; about {steps} of "
-            f"{_counted(width, 'candidate')}{asked if self.requests else ''}{at_once}; "
+            f"{counted(width, 'candidate')}{asked if self.requests else ''}{at_once}; "
             f"{self.train} training and {self.validation} validation "
             f"examples searched, {self.holdout} kept for the final claim ({self.reserve} calls)"
             f"{cost}{f'; ends at {self.limits}, if that comes first' if self.limits else ''}"
@@ -265,5 +265,6 @@ def holdout_size(max_metric_calls: int) -> int:
     return min(int(max_metric_calls * HOLDOUT_BUDGET) // 2, LARGEST_HOLDOUT)
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str) -> str:
+    """Return a number with a noun that takes an s in the plural."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

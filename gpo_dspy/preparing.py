@@ -30,6 +30,7 @@ from gpo_dspy.prompt_model import max_tokens_of
 from gpo_dspy.secrets import Secrets, lms_within
 from gpo_dspy.selector import most_rewritten
 from gpo_dspy.settings import Settings
+from gpo_dspy.user_functions import blamed_on
 
 if TYPE_CHECKING:
     from gpo_dspy.optimizer import GPO
@@ -55,6 +56,25 @@ def start_state(student: object) -> ProgramState:
             "program itself, for example dspy.ChainOfThought('question -> answer')."
         )
     return state_of(student)
+
+
+def check_inputs(student: dspy.Module, trainset: Sequence[dspy.Example]) -> None:
+    """Refuse examples that have no input field of the student, where its signature tells those.
+
+    Raises:
+        ValueError: Names the fields.
+    """
+    plain = (dspy.Predict, dspy.ChainOfThought)
+    if type(student) not in plain or not all(isinstance(e, dspy.Example) for e in trainset):
+        return  # a program's own `forward` may take what it likes
+    ((_, predictor),) = student.named_predictors()
+    taken = list(predictor.signature.input_fields)
+    given = dict.fromkeys(field for e in trainset for field in e._input_keys or ())
+    if given and taken and not set(given) & set(taken):
+        raise ValueError(
+            f"trainset has the input fields {', '.join(map(repr, given))}, and student takes "
+            f"{', '.join(map(repr, taken))}: name those in .with_inputs(...)."
+        )
 
 
 def prompt_model_for(optimizer: GPO, student: dspy.Module) -> dspy.LM:
@@ -132,7 +152,8 @@ def with_requests(
 ) -> Plan:
     """Return the plan with the requests to the prompt model that a step takes."""
     prompts = [text for _, text in start.instructions]
-    words = settings.schedule(1, plan.steps, ())
+    with blamed_on("schedule"):
+        words = settings.schedule(1, plan.steps, ())
     together = rewrites_per_request(settings, prompts, words, max_tokens_of(prompt_model))
     return replace(
         plan,

@@ -60,6 +60,13 @@ def expected_cost(
     return plan.max_metric_calls * per_call + plan.steps * per_step
 
 
+def unpriced_models(student: dspy.Module, prompt_model: Any) -> list[str]:
+    """Return the models of a run whose price is not known, by name, each once."""
+    own = [p.lm or dspy.settings.lm for p in optimizable_predictors(student).values()]
+    unpriced = (str(lm.model) for lm in (*own, prompt_model) if price_of(lm) is None)
+    return list(dict.fromkeys(unpriced))
+
+
 def price_of(lm: Any) -> tuple[float, float] | None:
     """Return US dollars per token read and written by an LM, if DSPy or LiteLLM knows them."""
     return price_of_model(str(getattr(lm, "model", "")))

@@ -17,7 +17,7 @@ from gpo_dspy.evaluation.runner import Outcome
 from gpo_dspy.evaluation.statistics import Estimate
 from gpo_dspy.front import FrontMember
 from gpo_dspy.ledger import Usage
-from gpo_dspy.plan import Plan
+from gpo_dspy.plan import Plan, counted
 from gpo_dspy.program_state import Demos, Instructions, ProgramState
 from gpo_dspy.state import Fate, ScoredPrompt, StepRecord, StopReason
 
@@ -152,7 +152,8 @@ class GPOResult:
         calls = float(self.plan.least_step)
         if len(self.records) > 1:  # the first step's share cannot be told from what was before it
             first, last = self.records[0], self.records[-1]
-            calls = (last.metric_calls - first.metric_calls) / (len(self.records) - 1)
+            spent = last.metric_calls - first.metric_calls
+            calls = spent / (len(self.records) - 1) or calls  # steps may have come to nothing
         return calls, calls * self.cost / max(self.metric_calls, 1)
 
     @property
@@ -224,13 +225,14 @@ class GPOResult:
 
     def __str__(self) -> str:
         calls, dollars = self.step_price
+        requests = counted(self.prompt_usage.lm_calls, "request")
         price = "" if self.usage.unpriced_calls or not dollars else f", ${dollars:.4f}"
         lines = [
             self.verdict,
-            f"{self.metric_calls:,} metric calls, {self.prompt_usage.lm_calls:,} requests to the "
-            f"prompt model, {self.usage.dollars}, {self.seconds:.1f} s",
-            f"stopped: {self.stop_reason.value}; one more step: about {calls:.0f} metric calls"
-            f"{price}",
+            f"{counted(self.metric_calls, 'metric call')}, {requests} to the prompt model, "
+            f"{self.usage.dollars}, {self.seconds:.1f} s",
+            f"stopped: {self.stop_reason.value}; one more step: about "
+            f"{counted(round(calls), 'metric call')}{price}",
         ]
         if self.best_scores:
             before = dict(self.start_scores)

@@ -16,7 +16,13 @@ from gpo_dspy.budget import BudgetSpent, Meter
 from gpo_dspy.callbacks import Callbacks
 from gpo_dspy.data import Data, Split
 from gpo_dspy.demo_search import DemoSearch
-from gpo_dspy.errors import BackendUnavailable, MetricError, PriceUnknown, ProgramError
+from gpo_dspy.errors import (
+    BackendUnavailable,
+    MetricError,
+    PriceUnknown,
+    ProgramError,
+    RunEnded,
+)
 from gpo_dspy.evaluation.metric_calls import MetricCalls
 from gpo_dspy.evaluation.pool import Pool
 from gpo_dspy.evaluation.runner import Runner
@@ -29,13 +35,14 @@ from gpo_dspy.loop import optimize
 from gpo_dspy.meta_prompt import shorten
 from gpo_dspy.plan import Plan
 from gpo_dspy.preparing import (
+    check_inputs,
     data_and_plan,
     prompt_model_for,
     secrets_of,
     start_state,
     with_requests,
 )
-from gpo_dspy.prices import expected_cost
+from gpo_dspy.prices import expected_cost, unpriced_models
 from gpo_dspy.program import with_state
 from gpo_dspy.program_state import ProgramState
 from gpo_dspy.prompt_model import PromptModel
@@ -55,6 +62,9 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_THREADS = 8
 
+UNFINISHED = (StopReason.INTERRUPTED, StopReason.BACKEND, StopReason.ARGUMENT)
+"""Reasons that leave a run to be carried on."""
+
 
 class Run:
     """One optimisation of one program; made and used by :meth:`gpo_dspy.GPO.compile`."""
@@ -69,6 +79,7 @@ class Run:
     ) -> None:
         self._student = student
         self._start = start_state(student)
+        check_inputs(student, trainset)
         prompt_model = prompt_model_for(optimizer, student)
 
         def lay_out(split: Split | None) -> tuple[Data, Plan]:
@@ -91,6 +102,13 @@ class Run:
             self._journal, self._data, self._plan = open_journal(
                 optimizer, student, prompt_model, sets, lay_out, secrets
             )
+        unpriced = unpriced_models(student, prompt_model)
+        if optimizer.limits.max_cost is not None and unpriced:
+            logger.warning(
+                "max_cost=%s: the price of %s is not known; unless its replies say what they cost, "
+                "the run ends at the first of them (PriceUnknown says what to do).",
+                optimizer.limits.max_cost, ", ".join(unpriced),
+            )  # fmt: skip
         try:
             self._assemble(optimizer, prompt_model, secrets)
         except BaseException:
@@ -144,8 +162,9 @@ class Run:
             hide=secrets.hide,
         )
         rewriter = Rewriter(asked, style=optimizer.style, on_excess=optimizer.on_excess)
+        self._embedder = optimizer.embedder
         self._trajectories = {
-            name: Trajectory(optimizer.embedder) for name, _ in self._start.instructions
+            name: Trajectory(self._embedder) for name, _ in self._start.instructions
         }
         self._search = self._search_with(rewriter, optimizer)
         self._state = RunState(self._start, self._start, 0.0, (self._start,))
@@ -169,7 +188,7 @@ class Run:
         """Run to the end and return the program with its result.
 
         Raises:
-            BackendUnavailable: With what was finished as ``program`` and ``result``.
+            RunEnded: With what was finished as ``program`` and ``result``.
         """
         if self._journal.finished is not None:
             return self._with_result(self._journal.finished)
@@ -183,6 +202,8 @@ class Run:
         self._callbacks.on_start(self._plan)
         claim = None
         try:
+            # What does not work is to be known before a metric call is paid.
+            self._embedder([text for _, text in self._start.instructions])
             self._state = self._scheduler.run(self._search.start())
             if self._journal.programs:
                 known = [(self._start, self._journal.start), *self._journal.programs]
@@ -196,9 +217,12 @@ class Run:
             carries_on = f" To carry on, make {self._again}." if self._again else ""
             logger.warning("Interrupted: the best program so far is returned.%s", carries_on)
             reason = StopReason.INTERRUPTED
-        except BackendUnavailable as error:
-            error.program = self._finish(StopReason.BACKEND, None)
+        except RunEnded as error:
+            backend = isinstance(error, BackendUnavailable)
+            reason = StopReason.BACKEND if backend else StopReason.ARGUMENT
+            error.program = self._finish(reason, None)
             error.result = error.program.detailed_results
+            self._hide_keys_in(error)
             raise
         except BaseException as error:
             mistake = isinstance(error, (MetricError, PriceUnknown, ProgramError))
@@ -206,6 +230,12 @@ class Run:
             self._callbacks.on_error(error)
             raise
         return self._finish(reason, claim)
+
+    def _hide_keys_in(self, error: RunEnded) -> None:
+        """Take keys out of what an error says; its cause, which a traceback shows, may say them."""
+        error.args = tuple(self._hide(str(said)) for said in error.args)
+        if self._hide(str(error.__cause__)) != str(error.__cause__):
+            error.__cause__ = None  # and no context: that is shown only of errors without `from`
 
     def _gate(self) -> None:
         """Let the next request to the prompt model pass, or stop it."""
@@ -227,13 +257,17 @@ class Run:
         if not holdout:
             return None
         self._meter.share = 1.0
+        ended: BudgetSpent | None = None
         try:
             pairs = ((state, i) for i in holdout for state in (self._start, best))
             self._scheduler.run(self._board.evaluate(pairs))
         except BudgetSpent as spent:
-            logger.warning("The final claim rests on fewer examples: %s.", spent)
+            ended = spent
         known = set(self._board.results(self._start)) & set(self._board.results(best))
         holdout = tuple(index for index in holdout if index in known)
+        if ended:
+            rests = "rests on fewer examples" if holdout else "is left out"
+            logger.warning("The final claim %s: %s.", rests, ended)
         if not holdout:
             return None
         base, final = self._board.scores(self._start, holdout), self._board.scores(best, holdout)
@@ -278,7 +312,7 @@ class Run:
             best_scores=named[state.best],
             front=self._search.front(),
         )
-        finished = reason not in (StopReason.INTERRUPTED, StopReason.BACKEND)
+        finished = reason not in UNFINISHED
         problem = self._journal.close(result, finished=finished)
         if problem is not None:
             logger.warning(problem)

@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from gpo_dspy.user_functions import check_takes
+
 
 @runtime_checkable
 class Schedule(Protocol):
@@ -308,6 +310,7 @@ def as_schedule(
         return named[value]()
     if isinstance(value, type) or not callable(value):
         raise TypeError(f"schedule must be {allowed}; found {value!r}.")
+    check_takes("schedule", value, "step", "steps", "scores")
     return value if isinstance(value, _OWN) else Checked(value)
 
 

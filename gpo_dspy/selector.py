@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gpo_dspy.errors import ArgumentFailed
 from gpo_dspy.state import RunState
+from gpo_dspy.user_functions import check_takes
 
 MOST_TOGETHER = 3
 """Predictors that :class:`Effect` rewrites together at most; each costs a request."""
@@ -144,6 +146,7 @@ def as_selector(value: str | Callable[..., Any], seed: int) -> Selector:
         return _NAMED[value](seed)
     if isinstance(value, type) or not callable(value):
         raise TypeError(f"selector must be {allowed}; found {value!r}.")
+    check_takes("selector", value, "state", "failing")
     return value
 
 
@@ -151,12 +154,12 @@ def chosen(selector: Selector, state: RunState, failing: Mapping[str, float]) ->
     """Ask a selector, and check what it says.
 
     Raises:
-        ValueError: It named no predictor, or one that there is not.
+        ArgumentFailed: It named no predictor, or one that there is not.
     """
     named = selector(state, failing)
     names = (named,) if isinstance(named, str) else tuple(dict.fromkeys(named))
     if not names or not set(names) <= set(failing):
-        raise ValueError(
+        raise ArgumentFailed(
             f"selector returned {named!r}; it must name at least one of the predictors "
             f"{', '.join(map(repr, failing))}."
         )

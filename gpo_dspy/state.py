@@ -240,6 +240,7 @@ class StopReason(enum.Enum):
     )
     INTERRUPTED = "interrupted from the keyboard"
     BACKEND = "an LM backend was unavailable"
+    ARGUMENT = "a function given as an argument failed"
 
 
 @dataclass(frozen=True, slots=True)

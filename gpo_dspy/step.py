@@ -20,6 +20,7 @@ from gpo_dspy.selector import chosen
 from gpo_dspy.settings import Settings
 from gpo_dspy.showing import failing_shares
 from gpo_dspy.state import Candidate, RunState, UpdateDirection
+from gpo_dspy.user_functions import blamed_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +92,20 @@ class Step:
         """Choose the predictors that each candidate rewrites."""
         names = [name for name, _ in self.state.current.instructions]
         failing = failing_shares(self.pool.results(self.state.current), names)
-        self.predictors = chosen(self.settings.selector, self.state, failing)
+        with blamed_on("selector"):
+            self.predictors = chosen(self.settings.selector, self.state, failing)
         return self.predictors
 
     def word_budget(self) -> int:
         """Return how many words a rewrite may change: the learning rate of the step."""
         best_scores = [record.score for record in self.state.records]
-        return self.settings.schedule(self.state.next_step, self._steps, best_scores)
+        with blamed_on("schedule"):
+            return self.settings.schedule(self.state.next_step, self._steps, best_scores)
 
     def retrieve(self, predictors: Sequence[str]) -> dict[str, UpdateDirection]:
         """Return the update direction: earlier prompts in ascending order of score."""
-        return self.proposer.retrieve(self.state, predictors)
+        with blamed_on("direction"):
+            return self.proposer.retrieve(self.state, predictors)
 
     def recalled(self, predictors: Sequence[str]) -> list[Candidate]:
         """Return what the memory of earlier runs has where a predictor is rewritten first."""

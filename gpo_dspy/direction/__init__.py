@@ -30,6 +30,7 @@ from gpo_dspy.direction.retrieval import (
     RelevanceAndScore,
 )
 from gpo_dspy.direction.summary import Summary
+from gpo_dspy.user_functions import check_takes
 
 __all__ = [
     "DEFAULT_K",
@@ -82,6 +83,7 @@ def as_direction(value: str | Direction) -> Direction:
         return _NAMED[value]()
     if isinstance(value, type) or not callable(value):
         raise TypeError(f"direction must be {allowed}; found {value!r}.")
+    check_takes("direction", value, "trajectory", "current")
     if hasattr(value, "questions") or hasattr(value, "kinds"):
         kinds = kinds_of(value)
         if not isinstance(value, WrittenDirection) or not kinds or not KINDS.issuperset(kinds):

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from threading import Lock
 from typing import Protocol
 
 import numpy as np
+import tenacity
 from numpy.typing import ArrayLike, NDArray
+
+from gpo_dspy.user_functions import blamed_on
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 5
+"""Tries of one request to an embedder in all."""
 
 
 class Embedder(Protocol):
@@ -30,10 +39,18 @@ class CachedEmbedder:
 
     Args:
         inner: The embedder to ask for texts that are new.
+        first_wait: Seconds before it is asked again, if it is only away; further waits are longer.
     """
 
-    def __init__(self, inner: Embedder) -> None:
+    def __init__(self, inner: Embedder, first_wait: float = 1.0) -> None:
         self._inner = inner
+        self._retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_waiting_helps),
+            stop=tenacity.stop_after_attempt(ATTEMPTS),
+            wait=tenacity.wait_random_exponential(first_wait),
+            before_sleep=_log_wait,
+            reraise=True,
+        )
         self._rows: dict[str, NDArray[np.float32]] = {}
         self._dimension: int | None = None
         self._lock = Lock()
@@ -49,13 +66,16 @@ class CachedEmbedder:
         Raises:
             TypeError: If ``texts`` is a single string.
             ValueError: If the embedder inside returns anything but finite rows [n, d].
+            ArgumentFailed: If it raises.
         """
         if isinstance(texts, str):
             raise TypeError(f"texts must be a list of strings, found the string {texts[:40]!r}.")
         with self._lock:  # also while embedding: two threads must not pay for the same text
             new = [text for text in dict.fromkeys(texts) if text not in self._rows]
             if new:
-                self._store(new, self._inner(new))
+                with blamed_on(f"embedder {self.name!r}"):
+                    vectors = self._retrying(self._inner, new)
+                self._store(new, vectors)
             if not texts:
                 return np.empty((0, self._dimension or 0), np.float32)
             return np.stack([self._rows[text] for text in texts])
@@ -95,3 +115,20 @@ class CachedEmbedder:
                 f"{source} must return finite numbers, found NaN or infinity in row {row}."
             )
         return rows
+
+
+def _waiting_helps(error: BaseException) -> bool:
+    """Tell an embedder that is away: what LiteLLM and clients for HTTP raise has the status."""
+    status = getattr(error, "status_code", None)
+    away = isinstance(status, int) and (status in (408, 429) or status >= 500)
+    return away or isinstance(error, (ConnectionError, TimeoutError))
+
+
+def _log_wait(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    logger.warning(
+        "The embedder is away (%s); try %d follows in %.1f s.",
+        type(error).__name__,
+        state.attempt_number + 1,
+        state.upcoming_sleep,
+    )

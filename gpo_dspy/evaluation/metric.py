@@ -60,6 +60,18 @@ class Metric:
     def __init__(self, function: Callable[..., Any]) -> None:
         if not callable(function):
             raise ValueError(f"metric must be a callable, got {function!r}. {CONTRACT}")
+        if isinstance(function, type):
+            raise ValueError(
+                f"metric must be a function, or an object that can be called; found the class "
+                f"{function.__qualname__}: pass an object of it, as {function.__qualname__}()."
+            )
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004 - not whether, but what
+        ):
+            raise ValueError(
+                f"metric {function!r} is async, and what it returns would be awaited by nobody: "
+                "give a plain function, which may call asyncio.run(...)."
+            )
         self.function = function
         self.name = getattr(function, "__qualname__", type(function).__qualname__)
         self._extra = _extra_arguments(function)

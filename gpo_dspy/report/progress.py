@@ -54,10 +54,12 @@ class Progress(Callback):
         verdict = f"no better {what}"
         if record.accepted is not None:
             verdict = f"better than an earlier {what}" if branched else f"a better {what}"
+            if (record.candidates[record.accepted].gain or 0.0) <= 0.0:
+                verdict = f"goes on with another {what}"  # the paper's rule: the best new one
         where = f" for {record.what}" if record.predictors not in ((), ("self",)) else ""
         words = f", up to {record.words_allowed} words changed" if record.predictors else ""
         self._console.print(
-            f"step {record.step}: {verdict}{where}{words}; best {best} "
+            f"step {record.step}: {verdict}{where}{words}; best {best} by estimate "
             f"after {record.metric_calls:,} calls",
             highlight=False,
             soft_wrap=True,

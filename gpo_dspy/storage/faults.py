@@ -78,7 +78,8 @@ def explain(error: DBAPIError, shown: str) -> StorageError:
             means, lasting = "cannot be reached; is the server running and the host right?", False
     if not means:
         means = "refused a statement"
-    return StorageError(f"The storage {shown} {means}. ({said})", lasting=lasting)
+    end = "" if means.endswith("?") else "."
+    return StorageError(f"The storage {shown} {means}{end} ({said})", lasting=lasting)
 
 
 def _first_in(table: tuple[tuple[str, str, bool], ...], said: str) -> tuple[str, bool]:

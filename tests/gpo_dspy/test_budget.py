@@ -105,13 +105,16 @@ def test_a_run_keeps_to_its_limit_up_to_the_calls_under_way(
     assert spent >= 0.5 * most, "the limit was hardly used"
 
 
-def test_dollars_without_prices_are_refused_at_the_first_call() -> None:
+def test_dollars_without_prices_are_refused_at_the_first_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     lm = scripted_lm(toy_solver)
     with dspy.context(lm=lm), pytest.raises(PriceUnknown, match="register_model"):
         toy_gpo(toy_metric, max_metric_calls=None, max_cost=1.0, num_threads=1).compile(
             dspy.Predict("question -> answer"), trainset=toy_examples(20)
         )
     assert len(lm.engine.prompts) == 1
+    assert "max_cost=1.0: the price of scripted/" in caplog.text
 
 
 @pytest.mark.parametrize(

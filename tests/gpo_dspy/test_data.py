@@ -93,6 +93,17 @@ def test_examples_kept_for_the_claim_are_in_no_other_set() -> None:
     assert all(example not in searched for example in kept)
 
 
+def test_how_many_examples_are_left_out_is_said_only_if_they_are(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    five = toy_examples(5)
+    assign_roles([*five, *toy_examples(20, start=50)], five, None, holdout=2, seed=0)
+    assert "2 training and validation examples are left out" in caplog.text
+    caplog.clear()
+    assert not assign_roles(20 * toy_examples(1), None, None, holdout=5, seed=0).holdout
+    assert "left out" not in caplog.text
+
+
 def test_a_testset_that_the_search_would_see_too_is_refused() -> None:
     same = toy_examples(6)
     with pytest.raises(ValueError, match="testset"):
@@ -156,6 +167,8 @@ def test_what_only_looks_equal_stays() -> None:
         ({"trainset": [{"question": "q"}]}, r"trainset\[0\] is a dict"),
         ({"valset": [*toy_examples(2), dspy.Example(question="q")]}, r"valset\[2\].*with_inputs"),
         ({"trainset": None}, "trainset must be a list"),
+        ({"trainset": [e.with_inputs("questoin") for e in toy_examples(4)]}, "names 'questoin' in"),
+        ({"valset": [e.with_inputs() for e in toy_examples(4)]}, "valset names nothing in"),
     ],
 )
 def test_unusable_sets_are_named(sets: dict[str, Any], said: str) -> None:

@@ -115,6 +115,15 @@ def test_the_trace_is_none_so_that_metrics_give_their_plain_score() -> None:
     assert seen == [None]
 
 
+async def _judged_later(example: Any, prediction: Any, trace: Any = None) -> bool:
+    return True
+
+
+class _JudgedLater:
+    async def __call__(self, example: Any, prediction: Any, trace: Any = None) -> bool:
+        return True
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -124,6 +133,9 @@ def test_the_trace_is_none_so_that_metrics_give_their_plain_score() -> None:
         lambda example: 1,
         lambda example, **rest: 1,
         lambda example, prediction, *, threshold: 1,
+        dspy.evaluate.SemanticF1,
+        _judged_later,
+        _JudgedLater(),
     ],
 )
 def test_what_cannot_be_called_is_refused_at_once(function: Any) -> None:
