@@ -8,12 +8,20 @@ from pathlib import Path
 
 import dspy
 import pytest
-from fakes import scripted_lm, toy_examples, toy_gpo, toy_solver
+from fakes import (
+    rewriter_lm,
+    scripted_lm,
+    toy_examples,
+    toy_gpo,
+    toy_metric,
+    toy_rewriter,
+    toy_solver,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from gpo_dspy import GPOResult
+from gpo_dspy import GPO, GPOResult
 from gpo_dspy.program_state import Demo
 from gpo_dspy.report import diff_text, show_result
 from gpo_dspy.report.progress import Progress
@@ -113,3 +121,19 @@ def test_progress_tells_plan_steps_and_outcome(terminal: bool, result: GPOResult
     assert "a better prompt, up to" in text
     assert "stopped: " in text
     assert ("metric calls · best" in text) is terminal, "the bar is for terminals"
+
+
+def test_the_best_new_prompt_is_not_called_better_unless_it_is() -> None:
+    written = io.StringIO()
+    progress = Progress(Console(file=written, force_terminal=False, width=200))
+    with dspy.context(lm=scripted_lm(lambda _: {"answer": "wrong"})):
+        optimizer = GPO.paper(
+            toy_metric,
+            prompt_model=rewriter_lm(toy_rewriter),
+            callbacks=[progress],
+            verbose=False,
+            epochs=1,
+        )
+        optimizer.compile(dspy.Predict("question -> answer"), trainset=toy_examples(32))
+    assert "step 2: goes on with another prompt" in written.getvalue()
+    assert "better prompt" not in written.getvalue()
