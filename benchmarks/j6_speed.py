@@ -89,6 +89,16 @@ class Workload:
         loss = self.runner.losses(self.batch, OBJECTIVES).mean(1).sum()
         return torch.autograd.grad(loss, list(self.leaves))
 
+    def usual(self) -> Any:
+        """The same as it is usually written: logits of all positions, losses left to autograd."""
+        batch, columns = self.batch, self.batch.labels.shape[1]
+        ids, attended = batch.input_ids[:, :-1], batch.attention_mask[:, :-1]
+        output = self.soft_prompt(ids, attended, insert_at=batch.insert_at, use_cache=False)
+        log_p = output.logits[:, -columns:].float().log_softmax(-1)  # [B, A, V]
+        surprisal = -log_p.gather(-1, batch.labels[..., None])[..., 0]
+        entropy = -(log_p.exp() * log_p).sum(-1)
+        return torch.autograd.grad((surprisal + entropy).mean(), list(self.leaves))
+
     def j6(self) -> Tensor:
         """One forward pass, one backward pass per objective, the update."""
         _, jacobian = self.runner.jacobian(self.batch, OBJECTIVES)
@@ -113,12 +123,12 @@ class Workload:
         return self.update(torch.stack(rows))
 
     def torchjd(self) -> Any:
-        """The Jacobian and UPGrad of torchjd."""
+        """The Jacobian and PCGrad of torchjd; UPGrad needs more to be installed."""
         from torchjd import aggregation, autojac
 
         losses = self.runner.losses(self.batch, OBJECTIVES).mean(1)
         autojac.backward(losses, inputs=list(self.leaves))
-        autojac.jac_to_grad(list(self.leaves), aggregation.UPGrad())
+        autojac.jac_to_grad(list(self.leaves), aggregation.PCGrad())
         self.soft_prompt.zero_grad()
         return None
 
@@ -128,7 +138,7 @@ class Workload:
         return example_jacobian(self.runner.losses(self.batch, OBJECTIVES, copies).unbind(), copies)
 
 
-METHODS = ("plain", "j6", "between", "torchjd", "loop", "per_example", "prefix")
+METHODS = ("plain", "usual", "j6", "between", "torchjd", "loop", "per_example", "prefix")
 REFRESH = (2, 3, 4)
 """Values of ``refresh_every`` whose mean step is told from those with and without a refresh."""
 
@@ -207,13 +217,17 @@ def report(
     parameters = workload.model.num_parameters(only_trainable=False)
     print(f"{arguments.size}: {parameters / 1e6:.1f} M parameters, {workload.tokens} tokens a step")
     print(f"load averages of the machine: {', '.join(f'{x:.1f}' for x in os.getloadavg())}")
-    plain = statistics.median(times["plain"])
-    print(f"{'':12}{'ms':>9}{'× plain':>9}{'tokens/s':>10}{'MiB':>8}{'× plain':>9}{'MFU':>7}")
+    plain, usual = (statistics.median(times[name]) for name in ("plain", "usual"))
+    print(
+        f"{'':12}{'ms':>9}{'× plain':>9}{'× usual':>9}{'tokens/s':>10}"
+        f"{'MiB':>8}{'× plain':>9}{'× usual':>9}{'MFU':>7}"
+    )
     passes = {"plain": 2, "j6": 3, "between": 2, "torchjd": 3, "loop": 4, "per_example": 3}
     for name, values in times.items():
         taken = statistics.median(values)
-        row = f"{name:12}{1000 * taken:9.1f}{taken / plain:9.2f}{workload.tokens / taken:10.0f}"
-        row += f"{memory[name]:8.0f}{memory[name] / memory['plain']:9.2f}"
+        row = f"{name:12}{1000 * taken:9.1f}{taken / plain:9.2f}{taken / usual:9.2f}"
+        row += f"{workload.tokens / taken:10.0f}{memory[name]:8.0f}"
+        row += f"{memory[name] / memory['plain']:9.2f}{memory[name] / memory['usual']:9.2f}"
         if arguments.peak_tflops and name in passes:
             flops = passes[name] * workload.flops_per_pass()
             row += f"{flops / taken / arguments.peak_tflops / 1e12:7.1%}"

@@ -76,9 +76,10 @@ def test_every_way_to_a_direction_runs() -> None:
     workload = j6_speed.Workload(arguments)
     directions = {}
     with frozen(workload.model):
-        for name in ("plain", "j6", "between", "loop", "per_example", "prefix"):
+        for name in ("plain", "usual", "j6", "between", "loop", "per_example", "prefix"):
             directions[name] = getattr(workload, name)()
     torch.testing.assert_close(directions["j6"], directions["loop"], atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(directions["usual"], directions["plain"], atol=1e-5, rtol=1e-3)
     assert directions["per_example"].shape == (2, 2, 2, 8 * 128)
 
 
