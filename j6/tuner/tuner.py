@@ -7,18 +7,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, overload
 
-import torch
 from torch import nn
 
 from j6.examples import EncodedExample, ExampleEncoder
 from j6.soft_prompt import SoftPrompt
-from j6.soft_prompt.anatomy import Anatomy, causal_lm, text_config
+from j6.soft_prompt.anatomy import Anatomy, causal_lm
 from j6.tuner.answers import AnswerRunner, frozen
 from j6.tuner.config import J6Config
-from j6.tuner.prefix import PrefixCache, common_prefix, without_prefix
+from j6.tuner.prefix import without_prefix
 from j6.tuner.progress import Progress
 from j6.tuner.result import TuneResult
 from j6.tuner.run import TuningRun
+from j6.tuner.shared import shared_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class J6Tuner:
             held_out = encoder.encode_all(validation, "validation example")
         folder = None if checkpoints is None else Path(checkpoints)
         with soft_prompt.attached(self.model), frozen(self.model):
-            prefix = self._prefix(soft_prompt, [*train, *(held_out or ())])
+            prefix = shared_prefix(soft_prompt, self.model, [*train, *(held_out or ())])
             runner = AnswerRunner(soft_prompt, self.model, prefix)
             if prefix is not None:
                 train, held_out = _cut(train, prefix.length), _cut(held_out, prefix.length)
@@ -99,23 +99,6 @@ class J6Tuner:
             result = run.result(reason)
         logger.info("%s", result.message)
         return result
-
-    def _prefix(
-        self, soft_prompt: SoftPrompt, examples: list[EncodedExample]
-    ) -> PrefixCache | None:
-        """What all prompts begin with, run once; not with checkpointing, which runs twice."""
-        window = getattr(text_config(self.model), "sliding_window", None)
-        if window is not None:
-            window -= soft_prompt.n_tokens
-        length = common_prefix(examples, window)
-        checkpointing = any(
-            getattr(m, "gradient_checkpointing", False) for m in self.model.modules()
-        )
-        if length == 0 or checkpointing:
-            return None
-        ids = torch.tensor(examples[0].prompt[:length], device=soft_prompt.w.device)
-        with soft_prompt.disabled():
-            return PrefixCache(self.model, ids)
 
 
 @overload
