@@ -80,7 +80,9 @@ def evaluate(arguments: argparse.Namespace) -> str:
     soft_prompt = SoftPrompt.load(arguments.prompt)
     model, tokenizer = load_model(arguments)
     room = Anatomy.of(model).room_beside(soft_prompt.n_tokens)
-    encoded = ExampleEncoder(tokenizer, soft_prompt.config.position, room).encode_all(examples)
+    prompt = soft_prompt.config
+    encoder = ExampleEncoder(tokenizer, prompt.position, room, prompt.bos_id)
+    encoded = encoder.encode_all(examples)
     with soft_prompt.attached(model), frozen(model):
         runner = AnswerRunner(soft_prompt, model)
         device = soft_prompt.w.device

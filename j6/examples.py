@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from j6.soft_prompt.config import Position
+from j6.soft_prompt.config import BosId, Position
 from j6.soft_prompt.placement import system_length
 
 
@@ -81,12 +81,20 @@ class ExampleEncoder:
         tokenizer: The model's tokenizer.
         position: Where the soft prompt stands.
         max_length: Most tokens of prompt and answer together, or ``None``.
+        bos_id: Id of the BOS token, or ``None``; ``"auto"``: the tokenizer's.
     """
 
-    def __init__(self, tokenizer: Any, position: Position, max_length: int | None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        position: Position,
+        max_length: int | None,
+        bos_id: BosId = "auto",
+    ) -> None:
         self.tokenizer = tokenizer
         self.position = position
         self.max_length = max_length
+        self.bos_id: int | None = tokenizer.bos_token_id if bos_id == "auto" else bos_id
 
     def encode_all(self, examples: Iterable[Any], name: str = "example") -> list[EncodedExample]:
         """Tokenise examples.
@@ -194,7 +202,7 @@ class ExampleEncoder:
                 f"than the {self.max_length} that fit beside the soft prompt: shorten it"
             )
             raise ValueError(msg)
-        starts_with_bos = prompt[0] == self.tokenizer.bos_token_id
+        starts_with_bos = prompt[0] == self.bos_id
         place = {
             "start": 0,
             "after_bos": int(starts_with_bos),

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 Position = Literal["start", "after_bos", "after_system", "end"]
 Kind = Literal["tokens", "changes"]
 Init = Literal["text", "vocabulary", "random"]
+BosId = int | Literal["auto"] | None
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class SoftPromptConfig:
             vocabulary's size. For ``kind="changes"`` w starts at 0.
         text: Text for ``init="text"`` and ``kind="changes"``.
         seed: Seed of the draws.
+        bos_id: Id of the BOS token that ``position="after_bos"`` looks for, or ``None`` for
+            none. ``"auto"``: the tokenizer's in tuning, which the tuned prompt then keeps, so that
+            it stands in the same place in use; the model's in prompts that keep none.
     """
 
     n_tokens: int | None = None
@@ -39,6 +43,7 @@ class SoftPromptConfig:
     init: Init = "vocabulary"
     text: str | None = None
     seed: int = 0
+    bos_id: BosId = "auto"
 
     def __post_init__(self) -> None:
         for name, value, choices in (

@@ -133,8 +133,9 @@ class SoftPrompt(PromptVectors):
             )
             raise ValueError(msg)
         if insert_at is None:
-            place = self.config.position
-            insert_at = default_place(place, input_ids, attention_mask, anatomy.bos_token_id)
+            place, bos = self.config.position, self.config.bos_id
+            bos = anatomy.bos_token_id if bos == "auto" else bos
+            insert_at = default_place(place, input_ids, attention_mask, bos)
         else:
             check_place(insert_at, attention_mask)
         w = self.w if leaves is None else leaves.w

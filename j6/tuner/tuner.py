@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -82,7 +83,9 @@ class J6Tuner:
         else:
             soft_prompt = SoftPrompt.for_model(self.model, self.config.prompt, self.tokenizer)
         room = self._anatomy.room_beside(soft_prompt.n_tokens)
-        encoder = ExampleEncoder(self.tokenizer, soft_prompt.config.position, room)
+        prompt = soft_prompt.config
+        encoder = ExampleEncoder(self.tokenizer, prompt.position, room, prompt.bos_id)
+        soft_prompt.config = replace(prompt, bos_id=encoder.bos_id)
         train = encoder.encode_all(examples)
         held_out = None
         if validation is not None:

@@ -182,3 +182,14 @@ def test_a_model_with_lora_takes_a_soft_prompt() -> None:
             adapted(input_ids=ids)
     result = J6Tuner(adapted, tokenizer(), CONFIG).fit(PAIRS, progress=False)
     assert result.history.steps
+
+
+def test_prompts_saved_before_the_bos_token_was_kept_use_the_models(tmp_path: Path) -> None:
+    prompt_for(tiny_model()).save(tmp_path)
+    path = tmp_path / "soft_prompt.json"
+    description = json.loads(path.read_text())
+    del description["config"]["bos_id"]
+    path.write_text(json.dumps(description))
+    soft_prompt = SoftPrompt.load(tmp_path)
+    with soft_prompt.attached(tiny_model()):
+        assert soft_prompt.insert(torch.tensor([[1, 9]])).virtual[0, 0] == 1

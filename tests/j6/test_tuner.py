@@ -9,7 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from j6 import J6Config, J6Tuner, J6Update, SoftPromptConfig, StopReason, TuneResult, answer_length
+from j6 import (
+    J6Config,
+    J6Tuner,
+    J6Update,
+    SoftPrompt,
+    SoftPromptConfig,
+    StopReason,
+    TuneResult,
+    answer_length,
+)
 from j6.objectives import factuality
 from j6.tuner.history import History
 from tests.j6._models import ARCHITECTURES, switch_on_checkpointing, tiny_model
@@ -326,3 +335,18 @@ def test_schedule_falls_to_a_tenth_and_stays() -> None:
     rates = [CONFIG.learning_rate_at(step) for step in (1, 13, 40)]
     assert rates == pytest.approx([0.1, 0.01, 0.01])
     assert replace(CONFIG, schedule="constant").learning_rate_at(9) == 0.1
+
+
+@pytest.mark.parametrize("bos", ["<s>", None])
+def test_the_prompt_stands_where_it_was_tuned_whatever_the_model_calls_bos(
+    bos: str | None, tmp_path: Path
+) -> None:
+    model, words = tiny_model(), tokenizer(bos_token=bos)
+    model.config.bos_token_id = 7 if bos else 1  # the tokenizer's BOS has id 1
+    J6Tuner(model, words, CONFIG).fit(PAIRS, progress=False).soft_prompt.save(tmp_path)
+    soft_prompt = SoftPrompt.load(tmp_path)
+    ids = torch.tensor([words("w1 w2")["input_ids"]])
+    with soft_prompt.attached(model):
+        assert soft_prompt.insert(ids).virtual[0, 0] == int(bos is not None)
+    again = J6Tuner(model, tokenizer(), CONFIG).fit(PAIRS, start=soft_prompt, progress=False)
+    assert again.soft_prompt.config == soft_prompt.config
