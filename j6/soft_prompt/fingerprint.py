@@ -28,7 +28,7 @@ class Fingerprint:
         model_type: Architecture, as transformers names it.
         width: Size d of the residual stream.
         n_layers: Number of decoder layers.
-        n_heads: Number of attention heads.
+        n_heads: Number of attention heads; 0 where there is no attention.
         vocabulary: Rows of the embedding.
         embedding: Values taken from all over the embedding.
         parameters: Three values of every other parameter, by name; of quantised ones none, and none
@@ -61,7 +61,7 @@ class Fingerprint:
             model_type=str(config.model_type),
             width=anatomy.width,
             n_layers=len(anatomy.layers),
-            n_heads=int(config.num_attention_heads),
+            n_heads=int(getattr(config, "num_attention_heads", 0)),
             vocabulary=len(anatomy.weight),
             embedding=_sample(anatomy.weight, SAMPLED),
             parameters={

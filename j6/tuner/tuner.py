@@ -13,6 +13,7 @@ from torch import nn
 from j6.examples import EncodedExample, ExampleEncoder
 from j6.soft_prompt import SoftPrompt
 from j6.soft_prompt.anatomy import Anatomy, causal_lm
+from j6.soft_prompt.suitable import generates_from_embeddings
 from j6.tuner.answers import AnswerRunner, frozen
 from j6.tuner.config import J6Config
 from j6.tuner.prefix import without_prefix
@@ -78,6 +79,9 @@ class J6Tuner:
             ValueError: If the prompt leaves no room for examples, an example's answer is empty or
                 too long, or a checkpoint is of another run.
         """
+        if not generates_from_embeddings(self.model):
+            name = type(self.model).__name__
+            logger.warning("%s.generate takes no inputs_embeds: no text with the prompt", name)
         if start is not None:
             soft_prompt = start.copied()
         else:

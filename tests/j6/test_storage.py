@@ -167,6 +167,15 @@ def test_other_adapters_are_refused(tmp_path: Path) -> None:
 
 
 @peft_asks
+def test_an_adapter_with_a_prompt_of_its_own_is_refused() -> None:
+    peft = pytest.importorskip("peft")
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    adapted = peft.get_peft_model(tiny_model(), config)
+    with pytest.raises(TypeError, match=r"adapter of type PROMPT_TUNING.*j6\.import_peft"):
+        SoftPrompt.for_model(adapted)
+
+
+@peft_asks
 def test_a_model_with_lora_takes_a_soft_prompt() -> None:
     peft = pytest.importorskip("peft")
     config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])

@@ -350,3 +350,12 @@ def test_the_prompt_stands_where_it_was_tuned_whatever_the_model_calls_bos(
         assert soft_prompt.insert(ids).virtual[0, 0] == int(bos is not None)
     again = J6Tuner(model, tokenizer(), CONFIG).fit(PAIRS, start=soft_prompt, progress=False)
     assert again.soft_prompt.config == soft_prompt.config
+
+
+def test_a_model_that_cannot_generate_from_embeddings_is_warned_of(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model()
+    monkeypatch.setattr(model, "prepare_inputs_for_generation", lambda input_ids: {})
+    fit(replace(CONFIG, max_steps=1), model)
+    assert "LlamaForCausalLM.generate takes no inputs_embeds" in caplog.text
