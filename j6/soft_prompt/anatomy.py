@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from j6.soft_prompt.suitable import check_suitable
+from j6.soft_prompt.suitable import check_causal, check_suitable
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,12 @@ class Anatomy:
                 f"{width}; w and h need one shape: use a model without an embedding projection"
             )
             raise ValueError(msg)
+        layers = _decoder_layers(model, embedding, int(config.num_hidden_layers))
+        check_causal(name, layers)
         return cls(
             embedding=embedding,
             weight=weight,
-            layers=_decoder_layers(model, embedding, int(config.num_hidden_layers)),
+            layers=layers,
             width=width,
             max_length=_first(config, "max_position_embeddings", "max_seq_len"),
             bos_token_id=_single(getattr(config, "bos_token_id", None)),

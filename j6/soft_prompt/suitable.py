@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
+
+from torch import nn
 
 
 def check_suitable(model: Any, config: Any) -> None:
@@ -37,17 +40,30 @@ def check_suitable(model: Any, config: Any) -> None:
             "use another model"
         )
         raise TypeError(msg)
-    causal = [module.is_causal for module in model.modules() if hasattr(module, "is_causal")]
-    if causal and not any(causal):
-        msg = (
-            f"{name} is bidirectional, so every token would see the answer; a soft prompt needs a "
-            "causal LM (where the architecture can be one, its config has is_decoder=True)"
-        )
-        raise TypeError(msg)
     if getattr(config, "hidden_size_per_layer_input", 0):
         msg = (
             f"{name} has embeddings of token ids in every layer (hidden_size_per_layer_input is "
             f"{config.hidden_size_per_layer_input}), which virtual tokens lack: use another model"
+        )
+        raise TypeError(msg)
+
+
+def check_causal(name: str, layers: Iterable[nn.Module]) -> None:
+    """Refuse a model whose tokens see those after them.
+
+    Args:
+        name: What the error calls the model.
+        layers: Its decoder layers.
+
+    Raises:
+        TypeError: If all attention in them is bidirectional.
+    """
+    parts = (part for layer in layers for part in layer.modules())
+    causal = [part.is_causal for part in parts if hasattr(part, "is_causal")]
+    if causal and not any(causal):
+        msg = (
+            f"{name} is bidirectional, so every token would see the answer; a soft prompt needs a "
+            "causal LM (where the architecture can be one, its config has is_decoder=True)"
         )
         raise TypeError(msg)
 
