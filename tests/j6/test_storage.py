@@ -175,14 +175,19 @@ def test_an_adapter_with_a_prompt_of_its_own_is_refused() -> None:
         SoftPrompt.for_model(adapted)
 
 
-@peft_asks
-def test_a_model_with_lora_takes_a_soft_prompt() -> None:
+def with_lora(model: Any) -> Any:
     peft = pytest.importorskip("peft")
     config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])
-    adapted = peft.get_peft_model(tiny_model(), config)
+    return peft.get_peft_model(model, config)
+
+
+@peft_asks
+def test_a_model_with_lora_takes_a_soft_prompt() -> None:
+    adapted = with_lora(tiny_model())
     ids, mask = batch()
     soft_prompt = prompt_for(adapted)
-    with soft_prompt.attached(tiny_model()), torch.no_grad():
+    base = adapted.get_base_model()
+    with soft_prompt.attached(base), adapted.disable_adapter(), torch.no_grad():
         expected = soft_prompt(ids, mask).logits  # LoRA starts at 0
     with soft_prompt.attached(adapted), torch.no_grad():
         torch.testing.assert_close(soft_prompt(ids, mask).logits, expected)
@@ -193,12 +198,20 @@ def test_a_model_with_lora_takes_a_soft_prompt() -> None:
     assert result.history.steps
 
 
-def test_prompts_saved_before_the_bos_token_was_kept_use_the_models(tmp_path: Path) -> None:
-    prompt_for(tiny_model()).save(tmp_path)
-    path = tmp_path / "soft_prompt.json"
-    description = json.loads(path.read_text())
-    del description["config"]["bos_id"]
-    path.write_text(json.dumps(description))
-    soft_prompt = SoftPrompt.load(tmp_path)
-    with soft_prompt.attached(tiny_model()):
-        assert soft_prompt.insert(torch.tensor([[1, 9]])).virtual[0, 0] == 1
+@peft_asks
+def test_a_model_with_lora_and_its_base_are_told_apart() -> None:
+    adapted, base = with_lora(tiny_model()), tiny_model()
+    for made_for, other in ((adapted, base), (base, adapted)):
+        soft_prompt = prompt_for(made_for)
+        with pytest.warns(UserWarning, match=r"one has them and the other not.*with LoRA"):
+            soft_prompt.attach(other)
+        soft_prompt.detach()
+
+
+def test_parameters_that_cannot_be_read_are_not_compared() -> None:
+    model = tiny_model()
+    layer = model.model.layers[1].mlp.down_proj
+    soft_prompt = prompt_for(model)
+    codes = torch.zeros(3, dtype=torch.uint8)  # stands for a quantised weight
+    layer.weight = torch.nn.Parameter(codes, requires_grad=False)
+    soft_prompt.attach(model)  # warnings are errors
