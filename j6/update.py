@@ -21,6 +21,8 @@ from j6.blocks import BlockGeometry, block_geometry
 
 OBJECTIVES = ("factuality", "confidence")
 """Names of the first two rows of a Jacobian whose objectives are not named."""
+ROUNDING = 16
+"""Units in the last place by which equal numbers may differ."""
 
 
 class J6Step(NamedTuple):
@@ -189,7 +191,9 @@ class J6Update:
     def _attention(self, scores: Tensor) -> Tensor:
         if self.policy == "soft":
             return torch.softmax(scores / self.temperature, dim=0)
-        largest = (scores == scores.amax()).to(scores.dtype)
+        # Equal scores differ by rounding, which the projection allows for as well.
+        slack = ROUNDING * torch.finfo(scores.dtype).eps * scores.abs().amax().clamp_min(1.0)
+        largest = (scores >= scores.amax() - slack).to(scores.dtype)
         return largest / largest.sum()
 
     def _protect(self, coefficients: Tensor, geometry: BlockGeometry) -> Tensor:
@@ -207,7 +211,7 @@ class J6Update:
         with_first = geometry.gram[row].diagonal(dim1=0, dim2=2).reshape(own.shape)  # [K, P]
         opposing = with_first.clamp_max(0.0) / first.clamp_min(torch.finfo(own.dtype).tiny)
         left = own - opposing.square() * first  # squared norm of c, [K, P]
-        rounding = 16 * torch.finfo(own.dtype).eps
+        rounding = ROUNDING * torch.finfo(own.dtype).eps
         gone = (opposing < 0) & (left <= rounding * own)
         mixing = torch.where(gone, torch.zeros_like(coefficients), coefficients)
         handed = mixing[row] - (mixing * opposing).sum(0)

@@ -103,6 +103,16 @@ def test_equal_scores_share_in_hard() -> None:
     assert attention.tolist() == [0.25, 0.25, 0.25, 0.25, 0.0, 0.0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_scores_that_rounding_tells_apart_share_in_hard(dtype: torch.dtype) -> None:
+    scores = []
+    for seed in range(20):  # one group, so that every objective's share of it is 1
+        step = J6Update("hard").step(random_jacobian(seed, 2, 1, 6, dtype))
+        assert step.attention.tolist() == [0.5, 0.5, 0.0]
+        scores += step.scores[:2].tolist()
+    assert len(set(scores)) > 1
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_direction_keeps_dtype_and_shape(dtype: torch.dtype) -> None:
     direction = J6Update()(random_jacobian(0, 3, 4, 5, dtype))
