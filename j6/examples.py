@@ -120,7 +120,7 @@ class ExampleEncoder:
                 if isinstance(examples, ExampleLines):
                     place = examples.place(index)
                 msg = f"{place}: {error}"
-                raise type(error)(msg) from error
+                raise (TypeError if isinstance(error, TypeError) else ValueError)(msg) from error
         if not encoded:
             msg = "there are no examples: pass at least one"
             raise ValueError(msg)
@@ -176,9 +176,8 @@ class ExampleEncoder:
             msg = "the assistant's last message has no text: there is nothing to learn from it"
             raise ValueError(msg)
         chat = [dict(message) for message in messages]
-        render = self.tokenizer.apply_chat_template
-        whole = list(render(chat, tokenize=True, return_dict=False))
-        head = list(render(chat[:-1], tokenize=True, return_dict=False, add_generation_prompt=True))
+        whole = self._rendered(chat)
+        head = self._rendered(chat[:-1], add_generation_prompt=True)
         if whole[: len(head)] != head or len(whole) == len(head):
             msg = (
                 "the chat template renders the prompt differently once the answer is there: pass "
@@ -187,6 +186,16 @@ class ExampleEncoder:
             raise ValueError(msg)
         system = system_length(self.tokenizer, chat) if self.position == "after_system" else 0
         return self._checked(head, whole[len(head) :], system)
+
+    def _rendered(self, chat: list[dict[str, str]], **options: bool) -> list[int]:
+        from jinja2 import TemplateError  # transformers needs it for chat templates, and only there
+
+        render = self.tokenizer.apply_chat_template
+        try:
+            return list(render(chat, tokenize=True, return_dict=False, **options))
+        except TemplateError as error:
+            msg = f"the chat template does not take the chat ({error}): change its roles or turns"
+            raise ValueError(msg) from error
 
     def _checked(self, prompt: list[int], answer: list[int], system: int) -> EncodedExample:
         if not prompt:
