@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from j6.examples import ExampleEncoder, ExampleLines, in_batches
-from j6.files import read_json, write_json
+from j6.files import make_folder, read_json, write_json
 from j6.report.page import report_html
 from j6.report.text import metrics_table, report_text
 from j6.soft_prompt import SoftPrompt, SoftPromptConfig
@@ -22,6 +22,10 @@ from j6.update import J6Update
 HISTORY = "history.json"
 
 
+class RunFailedError(Exception):
+    """A run was broken off; the message says why, and what is left of it."""
+
+
 def tune(arguments: argparse.Namespace) -> str:
     """Tune a soft prompt and write it with its history.
 
@@ -30,6 +34,9 @@ def tune(arguments: argparse.Namespace) -> str:
 
     Returns:
         What to tell the user.
+
+    Raises:
+        RunFailedError: If the run was broken off; what it had reached by then is written.
     """
     train = read_examples(arguments.train)
     validation = None if arguments.val is None else read_examples(arguments.val)
@@ -54,17 +61,24 @@ def tune(arguments: argparse.Namespace) -> str:
         refresh_every=arguments.refresh_every,
         seed=arguments.seed,
     )
-    model, tokenizer = load_model(arguments)
     out = Path(arguments.out)
+    make_folder(out, "--out")  # before the model is loaded, which may take long
+    model, tokenizer = load_model(arguments)
     result = J6Tuner(model, tokenizer, config).fit(
         train,
         validation=validation,
         checkpoints=out / "checkpoints",
         resume=not arguments.restart,
     )
+    if result.stop_reason.went_wrong and result.best_step == 0:
+        msg = f"{result.message}; no better prompt was found, and nothing is written"
+        raise RunFailedError(msg)
     result.soft_prompt.save(out)
     write_json(out / HISTORY, result.history.to_json())
-    return f"{result}\nwritten to {out}"
+    told = f"{result}\nwritten to {out}"
+    if result.stop_reason.went_wrong:
+        raise RunFailedError(told)
+    return told
 
 
 def evaluate(arguments: argparse.Namespace) -> str:

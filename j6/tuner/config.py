@@ -138,9 +138,17 @@ class J6Config:
 
         Returns:
             The score.
+
+        Raises:
+            TypeError: If ``stop_on`` gives no number.
         """
         if callable(self.stop_on):
-            return self.stop_on(metrics)
+            score: Any = self.stop_on(metrics)
+            try:
+                return float(score)
+            except (TypeError, ValueError, RuntimeError) as error:
+                msg = f"stop_on gave {score!r:.80}; one number, lower is better, is needed"
+                raise TypeError(msg) from error
         return metrics.nll if self.stop_on == "nll" else metrics.brier
 
     def describe(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, overload
 from torch import nn
 
 from j6.examples import EncodedExample, ExampleEncoder
+from j6.files import make_folder
 from j6.soft_prompt import SoftPrompt
 from j6.soft_prompt.anatomy import Anatomy, causal_lm
 from j6.soft_prompt.suitable import generates_from_embeddings
@@ -75,10 +76,14 @@ class J6Tuner:
             The best prompt and the history.
 
         Raises:
+            OSError: If ``checkpoints`` cannot be written to.
             TypeError: If an example has none of the known forms.
             ValueError: If the prompt leaves no room for examples, an example's answer is empty or
                 too long, or a checkpoint is of another run.
         """
+        folder = None if checkpoints is None else Path(checkpoints)
+        if folder is not None:
+            make_folder(folder, "checkpoints")
         if not generates_from_embeddings(self.model):
             name = type(self.model).__name__
             logger.warning("%s.generate takes no inputs_embeds: no text with the prompt", name)
@@ -94,7 +99,6 @@ class J6Tuner:
         held_out = None
         if validation is not None:
             held_out = encoder.encode_all(validation, "validation example")
-        folder = None if checkpoints is None else Path(checkpoints)
         with soft_prompt.attached(self.model), frozen(self.model):
             prefix = shared_prefix(soft_prompt, self.model, [*train, *(held_out or ())])
             runner = AnswerRunner(soft_prompt, self.model, prefix)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import T5Config
 
 from j6 import SoftPrompt, SoftPromptConfig
@@ -112,6 +114,45 @@ def test_other_settings_need_a_restart(folder: Path, capsys: pytest.CaptureFixtu
     assert "(max_steps 1 → 2): use another folder" in capsys.readouterr().err
     assert main([*tune, "2", "--restart"]) == 0
     assert "stopped after 2 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_a_run_without_one_good_step_writes_nothing(
+    looks: bool, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.lm_head.weight[5] = float("nan")
+    model.save_pretrained(folder / "model")
+    tune = ["tune", "--model", str(folder / "model"), "--device", "cpu", "--out", str(folder / "o")]
+    data = ["--train", str(folder / "train.jsonl")]
+    data += ["--val", str(folder / "val.jsonl")] if looks else []
+    assert main([*tune, *data]) == 1
+    said = capsys.readouterr()
+    assert "stopped after 0 steps: a loss or gradient became NaN" in said.err
+    assert "nothing is written" in said.err
+    assert said.out == ""
+    assert not list((folder / "o").glob("*.json"))
+
+
+def test_a_run_broken_off_later_writes_what_it_had(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = itertools.count()
+    monkeypatch.setattr("j6.tuner.run.has_diverged", lambda *_: next(calls) == 4)
+    tune = ["tune", "--model", str(folder / "model"), "--device", "cpu", "--out", str(folder / "o")]
+    assert main([*tune, "--train", str(folder / "train.jsonl"), "--tokens", "2"]) == 1
+    assert "the training loss rose far above" in capsys.readouterr().err
+    assert main(["explain", str(folder / "o")]) == 0
+    assert SoftPrompt.load(folder / "o").n_tokens == 2
+
+
+def test_a_place_that_cannot_be_written_is_told_first(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = str(folder / "train.jsonl")
+    assert main(["tune", "--model", "./none", "--train", train, "--out", train]) == 2
+    assert f"--out is {train}, which cannot be written to" in capsys.readouterr().err
 
 
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -359,3 +361,33 @@ def test_a_model_that_cannot_generate_from_embeddings_is_warned_of(
     monkeypatch.setattr(model, "prepare_inputs_for_generation", lambda input_ids: {})
     fit(replace(CONFIG, max_steps=1), model)
     assert "LlamaForCausalLM.generate takes no inputs_embeds" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [np.float32, torch.tensor])
+def test_stop_on_may_give_any_kind_of_number(kind: Any, tmp_path: Path) -> None:
+    config = replace(CONFIG, stop_on=lambda metrics: kind(metrics.nll), max_steps=4)
+    assert fit(config, checkpoints=tmp_path).stop_reason is StopReason.MAX_STEPS
+
+
+@pytest.mark.parametrize("bad", [None, "low", torch.ones(2)])
+def test_stop_on_without_a_number_is_refused(bad: Any) -> None:
+    with pytest.raises(TypeError, match=r"stop_on gave .*one number"):
+        fit(replace(CONFIG, stop_on=lambda _: bad))
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    tuner = J6Tuner(tiny_model(), tokenizer(), CONFIG)
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match=r"checkpoints is .*file.* cannot be written to"):
+            tuner.fit([], checkpoints=folder)
+
+
+def test_a_model_that_gives_nan_takes_no_step(tmp_path: Path) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.lm_head.weight[5] = float("nan")
+    result = fit(model=model, checkpoints=tmp_path)
+    assert result.stop_reason is StopReason.NOT_FINITE
+    assert result.before is None
+    assert json.dumps(result.history.to_json(), allow_nan=False)
