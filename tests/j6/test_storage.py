@@ -100,6 +100,11 @@ def test_broken_folders_are_refused(tmp_path: Path) -> None:
     description.write_text(json.dumps({**json.loads(text), "format": 9}))
     with pytest.raises(ValueError, match="has format 9; this version reads format 1"):
         SoftPrompt.load(tmp_path)
+    tensors.write_bytes(whole)
+    for broken in ({"format": 1}, {**json.loads(text), "model": {}}):
+        description.write_text(json.dumps(broken))
+        with pytest.raises(ValueError, match=r"soft_prompt\.json is broken"):
+            SoftPrompt.load(tmp_path)
     description.write_text(text[:30])
     with pytest.raises(ValueError, match="is no JSON file"):
         SoftPrompt.load(tmp_path)
@@ -164,6 +169,16 @@ def test_other_adapters_are_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "task_type": "CAUSAL_LM"}')
     with pytest.raises(ValueError, match="holds a LORA adapter"):
         import_peft(tmp_path, tiny_model())
+
+
+def test_a_broken_adapter_is_refused(tmp_path: Path) -> None:
+    model = tiny_model()
+    config = SoftPromptConfig(n_tokens=2, layers=(), position="start")
+    export_peft(SoftPrompt.for_model(model, config), tmp_path)
+    tensors = tmp_path / "adapter_model.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"adapter_model\.safetensors is broken"):
+        import_peft(tmp_path, model)
 
 
 @peft_asks
