@@ -13,6 +13,7 @@ from j6.examples import ExampleEncoder, ExampleLines, in_batches
 from j6.files import make_folder, read_json, write_json
 from j6.report.page import report_html
 from j6.report.text import metrics_table, report_text
+from j6.settings import check_whole
 from j6.soft_prompt import SoftPrompt, SoftPromptConfig
 from j6.soft_prompt.anatomy import Anatomy
 from j6.tuner import History, J6Config, J6Tuner
@@ -90,6 +91,7 @@ def evaluate(arguments: argparse.Namespace) -> str:
     Returns:
         The metrics as a table, or as JSON.
     """
+    check_whole("--batch-size", arguments.batch_size, 1)
     examples = read_examples(arguments.data)
     soft_prompt = SoftPrompt.load(arguments.prompt)
     model, tokenizer = load_model(arguments)
@@ -126,14 +128,16 @@ def explain(arguments: argparse.Namespace) -> str:
     if not path.is_file():
         msg = f"{arguments.folder} has no {HISTORY}: pass a folder that 'j6 tune --out' wrote"
         raise FileNotFoundError(msg)
+    value = read_json(path)
     try:
-        history = History.from_json(read_json(path))
-    except (KeyError, TypeError) as error:
+        history = History.from_json(value)
+        text = report_text(history)
+        page = None if arguments.html is None else report_html(history)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         msg = f"{path} is no history of a run ({error!r}): pass a folder that 'j6 tune' wrote"
         raise ValueError(msg) from error
-    text = report_text(history)
-    if arguments.html is not None:
-        Path(arguments.html).write_text(report_html(history), encoding="utf-8")
+    if page is not None:
+        Path(arguments.html).write_text(page, encoding="utf-8")
     return text
 
 

@@ -122,7 +122,7 @@ class ExampleEncoder:
                 msg = f"{place}: {error}"
                 raise (TypeError if isinstance(error, TypeError) else ValueError)(msg) from error
         if not encoded:
-            msg = "there are no examples: pass at least one"
+            msg = f"there are no {name}s: pass at least one"
             raise ValueError(msg)
         return encoded
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from j6.settings import check_type, check_whole
+
 Position = Literal["start", "after_bos", "after_system", "end"]
 Kind = Literal["tokens", "changes"]
 Init = Literal["text", "vocabulary", "random"]
@@ -54,9 +56,15 @@ class SoftPromptConfig:
             if value not in choices:
                 msg = f"{name} is {value!r}; allowed are {', '.join(map(repr, choices))}"
                 raise ValueError(msg)
-        if self.n_tokens is not None and self.n_tokens < 1:
-            msg = f"n_tokens is {self.n_tokens}; at least 1 is needed"
-            raise ValueError(msg)
+        if self.n_tokens is not None:
+            check_whole("n_tokens", self.n_tokens, 1)
+        allowed = (tuple, list, type(None))
+        check_type("layers", self.layers, allowed, "a tuple of numbers, or None,")
+        for layer in self.layers or ():
+            check_whole("a number in layers", layer)
+        if self.bos_id not in ("auto", None):
+            check_whole("bos_id", self.bos_id, 0, " (or 'auto', or None)")
+        check_whole("seed", self.seed)
         if self.needs_text and not self.text:
             msg = f"kind={self.kind!r} with init={self.init!r} starts from a text: pass text="
             raise ValueError(msg)

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
+import torch
 from torch import nn
 
 from j6.examples import EncodedExample, ExampleEncoder
 from j6.files import make_folder
+from j6.settings import check_type
 from j6.soft_prompt import SoftPrompt
 from j6.soft_prompt.anatomy import Anatomy, causal_lm
 from j6.soft_prompt.suitable import generates_from_embeddings
@@ -43,12 +45,19 @@ class J6Tuner:
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any, config: J6Config | None = None) -> None:
+        if not callable(tokenizer):
+            msg = f"tokenizer is {tokenizer!r}; pass the model's, as AutoTokenizer loads it"
+            raise TypeError(msg)
+        config = config or J6Config()
+        check_type("config", config, J6Config, "a J6Config")
         self.model = causal_lm(model)
         self.tokenizer = tokenizer
-        self.config = config or J6Config()
+        self.config = config
         self._anatomy = Anatomy.of(model)
         self._anatomy.resolve_layers(self.config.prompt.layers)
 
+    @torch.inference_mode(mode=False)
+    @torch.enable_grad()
     def fit(
         self,
         examples: Iterable[Any],
@@ -87,6 +96,8 @@ class J6Tuner:
         if not generates_from_embeddings(self.model):
             name = type(self.model).__name__
             logger.warning("%s.generate takes no inputs_embeds: no text with the prompt", name)
+        needed = "a SoftPrompt (SoftPrompt.load reads one)"
+        check_type("start", start, (SoftPrompt, type(None)), needed)
         if start is not None:
             soft_prompt = start.copied()
         else:

@@ -63,6 +63,7 @@ def test_wrong_input_is_told_in_one_line(folder: Path, capsys: pytest.CaptureFix
         ([*tune, str(bad)], "\n", "holds no examples"),
         ([*tune, str(bad)], '\n{"prompt": "w1", "answer": ""}', "bad.jsonl, line 2: the answer"),
         ([*tune, train, "--val", str(bad)], '{"prompt": "w1"}', "bad.jsonl, line 1: it has"),
+        ([*evaluate, "--batch-size", "0"], None, "--batch-size is 0; a whole number from 1 up"),
         (evaluate, '{"prompt": "w1"}', "bad.jsonl, line 1: it has the fields"),
         ([*tune, str(bad), "--layers", "9"], '["w1", "w2"]', "layers contains 9"),
         ([*tune, str(bad)], '"ab"', "line 1: 'ab' is no example"),
@@ -101,9 +102,19 @@ def test_marks_and_separators_in_a_file_are_read(tmp_path: Path) -> None:
 
 
 def test_broken_history_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "history.json").write_text('{"steps": []}')
-    assert main(["explain", str(tmp_path)]) == 2
-    assert "is no history of a run" in capsys.readouterr().err
+    step = {"step": 1, "learning_rate": 0.1, "losses": [1.0], "norms": [1.0], "shares": [[1.0]]}
+    history = {
+        "objectives": ["factuality", "confidence"],
+        "groups": ["h", "w"],
+        "weight_names": [],
+        "steps": [{**step, "cosines": [[1.0]], "weights": []}],
+        "evaluations": [],
+        "untuned": None,
+    }
+    for broken in ({"steps": []}, {**history, "steps": [3]}, {**history, "steps": None}, history):
+        (tmp_path / "history.json").write_text(json.dumps(broken))
+        assert main(["explain", str(tmp_path)]) == 2
+        assert "history.json is no history of a run" in capsys.readouterr().err
 
 
 def test_other_settings_need_a_restart(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

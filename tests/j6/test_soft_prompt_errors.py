@@ -35,7 +35,7 @@ from tests.j6._models import COMMON, GATED, tiny_model
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"n_tokens": 0}, "n_tokens is 0; at least 1"),
+        ({"n_tokens": 0}, "n_tokens is 0; a whole number from 1 up"),
         ({"position": "middle"}, "position is 'middle'; allowed are 'start'"),
         ({"kind": "prefix"}, "kind is 'prefix'; allowed are 'tokens', 'changes'"),
         ({"init": "zeros"}, "init is 'zeros'; allowed are"),
@@ -46,6 +46,22 @@ from tests.j6._models import COMMON, GATED, tiny_model
 )
 def test_settings_that_contradict_are_refused(arguments: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
+        SoftPromptConfig(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"n_tokens": 2.5}, "n_tokens is 2.5; a whole"),
+        ({"n_tokens": True}, "n_tokens is True; a whole"),
+        ({"layers": 1}, "layers is 1; a tuple"),
+        ({"layers": ("0",)}, "a number in layers is '0'; a whole"),
+        ({"seed": 0.5}, "seed is 0.5; a whole"),
+        ({"bos_id": "<s>"}, r"bos_id is '<s>'; a whole number from 0 up \(or 'auto'"),
+    ],
+)
+def test_settings_of_the_wrong_type_are_refused(arguments: dict[str, Any], match: str) -> None:
+    with pytest.raises(TypeError, match=match):
         SoftPromptConfig(**arguments)
 
 
@@ -214,6 +230,8 @@ def test_batches_that_do_not_fit_are_refused() -> None:
             soft_prompt(ids, insert_at=torch.tensor([1, 6]))
         with pytest.raises(ValueError, match=r"insert_at is \[1\] for rows"):
             soft_prompt(ids, insert_at=torch.tensor([1]))
+        with pytest.raises(ValueError, match=r"insert_at is 1 for rows"):
+            soft_prompt(ids, insert_at=1)
         with pytest.raises(ValueError, match="use_cache is False"):
             soft_prompt.generate(ids, use_cache=False)
         with pytest.raises(ValueError, match="assistant_model is given"):

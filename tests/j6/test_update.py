@@ -211,10 +211,14 @@ def test_number_of_interactions() -> None:
         ({"temperature": 0.0}, "temperature is 0.0.*policy='hard'"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"preference": float("inf")}, "preference is inf"),
+        ({"preference": "a"}, "preference is 'a'; a number"),
+        ({"preference": None}, "preference is None; a number"),
+        ({"priority": True}, "priority is True; a whole number, an objective's name or None"),
+        ({"temperature": "a"}, "temperature is 'a'; a number"),
     ],
 )
 def test_wrong_settings_are_refused(arguments: dict[str, Any], match: str) -> None:
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises((TypeError, ValueError), match=match):
         J6Update(**arguments)
 
 
