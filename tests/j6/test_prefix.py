@@ -13,6 +13,7 @@ from j6.objectives import resolve_objectives
 from j6.tuner import shared as shared_module
 from j6.tuner.answers import AnswerRunner, frozen
 from j6.tuner.prefix import PrefixCache, common_prefix, without_prefix
+from j6.tuner.shared import shared_prefix
 from tests.j6._models import ARCHITECTURES, GATED, tiny_model
 from tests.j6._tasks import tokenizer
 from tests.j6.test_soft_prompt import TOLERANCE, prompt_for
@@ -129,3 +130,15 @@ def test_a_cache_that_would_be_wrong_is_not_used(
     assert why in caplog.text
     monkeypatch.setattr(shared_module, "common_prefix", lambda *_: 0)
     assert found == pytest.approx(run(), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3"])
+def test_rounding_does_not_keep_a_cache_from_being_used(name: str, dtype: torch.dtype) -> None:
+    wide = {"sliding_window": 40} if name == "gemma3" else {}
+    model = tiny_model(name, **wide).to(dtype)
+    soft_prompt = prompt_for(model)
+    with soft_prompt.attached(model), frozen(model):
+        prefix = shared_prefix(soft_prompt, model, EXAMPLES)
+    assert prefix is not None
+    assert prefix.length == 11
