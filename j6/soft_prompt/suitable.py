@@ -58,9 +58,10 @@ def check_causal(name: str, layers: Iterable[nn.Module]) -> None:
     Raises:
         TypeError: If all attention in them is bidirectional.
     """
-    parts = (part for layer in layers for part in layer.modules())
-    causal = [part.is_causal for part in parts if hasattr(part, "is_causal")]
-    if causal and not any(causal):
+    parts = [part for layer in layers for part in layer.modules()]
+    # transformers before 4.57 has only the second on some attention layers
+    said = {getattr(part, flag, None) for part in parts for flag in ("is_causal", "is_decoder")}
+    if False in said and True not in said:
         msg = (
             f"{name} is bidirectional, so every token would see the answer; a soft prompt needs a "
             "causal LM (where the architecture can be one, its config has is_decoder=True)"
