@@ -59,7 +59,7 @@ def check_causal(name: str, layers: Iterable[nn.Module]) -> None:
         TypeError: If all attention in them is bidirectional.
     """
     parts = [part for layer in layers for part in layer.modules()]
-    # transformers before 4.57 has only the second on some attention layers
+    # transformers 4.56 has only the second on some attention layers
     said = {getattr(part, flag, None) for part in parts for flag in ("is_causal", "is_decoder")}
     if False in said and True not in said:
         msg = (
