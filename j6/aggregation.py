@@ -1,6 +1,7 @@
 """J6 as a torchjd aggregator or weighting, and any torchjd aggregator in place of J6.
 
-Needs ``pip install torchjd``; nothing else in the package does.
+Needs ``pip install torchjd``; nothing else in the package does. Some of its aggregators need more:
+``UPGrad`` and ``DualProj`` ``pip install "torchjd[quadprog_projector]"``.
 """
 
 from __future__ import annotations

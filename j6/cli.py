@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; by default those of the process.
 
     Returns:
-        0, or 2 where the input is wrong and standard error says why.
+        0; 1 where a run was broken off, 2 where the input is wrong, and standard error says why.
     """
     arguments = build_parser().parse_args(argv)
     from j6 import commands  # after parsing, so that --help does not wait for it
@@ -35,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ImportError, OSError, TypeError, ValueError) as error:
         sys.stderr.write(f"j6 {arguments.command}: {error}\n")
         return 2
+    except commands.RunFailedError as error:
+        sys.stderr.write(f"j6 {arguments.command}: {error}\n")
+        return 1
     sys.stdout.write(f"{text}\n")
     return 0
 

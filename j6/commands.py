@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from j6.examples import ExampleEncoder, ExampleLines, in_batches
-from j6.files import read_json, write_json
+from j6.files import make_folder, read_json, write_json
 from j6.report.page import report_html
 from j6.report.text import metrics_table, report_text
+from j6.settings import check_whole
 from j6.soft_prompt import SoftPrompt, SoftPromptConfig
 from j6.soft_prompt.anatomy import Anatomy
 from j6.tuner import History, J6Config, J6Tuner
@@ -20,6 +21,10 @@ from j6.tuner.answers import AnswerRunner, frozen
 from j6.update import J6Update
 
 HISTORY = "history.json"
+
+
+class RunFailedError(Exception):
+    """A run was broken off; the message says why, and what is left of it."""
 
 
 def tune(arguments: argparse.Namespace) -> str:
@@ -30,6 +35,9 @@ def tune(arguments: argparse.Namespace) -> str:
 
     Returns:
         What to tell the user.
+
+    Raises:
+        RunFailedError: If the run was broken off; what it had reached by then is written.
     """
     train = read_examples(arguments.train)
     validation = None if arguments.val is None else read_examples(arguments.val)
@@ -54,17 +62,24 @@ def tune(arguments: argparse.Namespace) -> str:
         refresh_every=arguments.refresh_every,
         seed=arguments.seed,
     )
-    model, tokenizer = load_model(arguments)
     out = Path(arguments.out)
+    make_folder(out, "--out")  # before the model is loaded, which may take long
+    model, tokenizer = load_model(arguments)
     result = J6Tuner(model, tokenizer, config).fit(
         train,
         validation=validation,
         checkpoints=out / "checkpoints",
         resume=not arguments.restart,
     )
+    if result.stop_reason.went_wrong and result.best_step == 0:
+        msg = f"{result.message}; no better prompt was found, and nothing is written"
+        raise RunFailedError(msg)
     result.soft_prompt.save(out)
     write_json(out / HISTORY, result.history.to_json())
-    return f"{result}\nwritten to {out}"
+    told = f"{result}\nwritten to {out}"
+    if result.stop_reason.went_wrong:
+        raise RunFailedError(told)
+    return told
 
 
 def evaluate(arguments: argparse.Namespace) -> str:
@@ -76,11 +91,14 @@ def evaluate(arguments: argparse.Namespace) -> str:
     Returns:
         The metrics as a table, or as JSON.
     """
+    check_whole("--batch-size", arguments.batch_size, 1)
     examples = read_examples(arguments.data)
     soft_prompt = SoftPrompt.load(arguments.prompt)
     model, tokenizer = load_model(arguments)
     room = Anatomy.of(model).room_beside(soft_prompt.n_tokens)
-    encoded = ExampleEncoder(tokenizer, soft_prompt.config.position, room).encode_all(examples)
+    prompt = soft_prompt.config
+    encoder = ExampleEncoder(tokenizer, prompt.position, room, prompt.bos_id)
+    encoded = encoder.encode_all(examples)
     with soft_prompt.attached(model), frozen(model):
         runner = AnswerRunner(soft_prompt, model)
         device = soft_prompt.w.device
@@ -110,14 +128,16 @@ def explain(arguments: argparse.Namespace) -> str:
     if not path.is_file():
         msg = f"{arguments.folder} has no {HISTORY}: pass a folder that 'j6 tune --out' wrote"
         raise FileNotFoundError(msg)
+    value = read_json(path)
     try:
-        history = History.from_json(read_json(path))
-    except (KeyError, TypeError) as error:
+        history = History.from_json(value)
+        text = report_text(history)
+        page = None if arguments.html is None else report_html(history)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         msg = f"{path} is no history of a run ({error!r}): pass a folder that 'j6 tune' wrote"
         raise ValueError(msg) from error
-    text = report_text(history)
-    if arguments.html is not None:
-        Path(arguments.html).write_text(report_html(history), encoding="utf-8")
+    if page is not None:
+        Path(arguments.html).write_text(page, encoding="utf-8")
     return text
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from j6.soft_prompt.config import Position
+from j6.soft_prompt.config import BosId, Position
 from j6.soft_prompt.placement import system_length
 
 
@@ -81,12 +81,20 @@ class ExampleEncoder:
         tokenizer: The model's tokenizer.
         position: Where the soft prompt stands.
         max_length: Most tokens of prompt and answer together, or ``None``.
+        bos_id: Id of the BOS token, or ``None``; ``"auto"``: the tokenizer's.
     """
 
-    def __init__(self, tokenizer: Any, position: Position, max_length: int | None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        position: Position,
+        max_length: int | None,
+        bos_id: BosId = "auto",
+    ) -> None:
         self.tokenizer = tokenizer
         self.position = position
         self.max_length = max_length
+        self.bos_id: int | None = tokenizer.bos_token_id if bos_id == "auto" else bos_id
 
     def encode_all(self, examples: Iterable[Any], name: str = "example") -> list[EncodedExample]:
         """Tokenise examples.
@@ -112,9 +120,9 @@ class ExampleEncoder:
                 if isinstance(examples, ExampleLines):
                     place = examples.place(index)
                 msg = f"{place}: {error}"
-                raise type(error)(msg) from error
+                raise (TypeError if isinstance(error, TypeError) else ValueError)(msg) from error
         if not encoded:
-            msg = "there are no examples: pass at least one"
+            msg = f"there are no {name}s: pass at least one"
             raise ValueError(msg)
         return encoded
 
@@ -168,9 +176,8 @@ class ExampleEncoder:
             msg = "the assistant's last message has no text: there is nothing to learn from it"
             raise ValueError(msg)
         chat = [dict(message) for message in messages]
-        render = self.tokenizer.apply_chat_template
-        whole = list(render(chat, tokenize=True, return_dict=False))
-        head = list(render(chat[:-1], tokenize=True, return_dict=False, add_generation_prompt=True))
+        whole = self._rendered(chat)
+        head = self._rendered(chat[:-1], add_generation_prompt=True)
         if whole[: len(head)] != head or len(whole) == len(head):
             msg = (
                 "the chat template renders the prompt differently once the answer is there: pass "
@@ -179,6 +186,16 @@ class ExampleEncoder:
             raise ValueError(msg)
         system = system_length(self.tokenizer, chat) if self.position == "after_system" else 0
         return self._checked(head, whole[len(head) :], system)
+
+    def _rendered(self, chat: list[dict[str, str]], **options: bool) -> list[int]:
+        from jinja2 import TemplateError  # transformers needs it for chat templates, and only there
+
+        render = self.tokenizer.apply_chat_template
+        try:
+            return list(render(chat, tokenize=True, return_dict=False, **options))
+        except TemplateError as error:
+            msg = f"the chat template does not take the chat ({error}): change its roles or turns"
+            raise ValueError(msg) from error
 
     def _checked(self, prompt: list[int], answer: list[int], system: int) -> EncodedExample:
         if not prompt:
@@ -194,7 +211,7 @@ class ExampleEncoder:
                 f"than the {self.max_length} that fit beside the soft prompt: shorten it"
             )
             raise ValueError(msg)
-        starts_with_bos = prompt[0] == self.tokenizer.bos_token_id
+        starts_with_bos = prompt[0] == self.bos_id
         place = {
             "start": 0,
             "after_bos": int(starts_with_bos),

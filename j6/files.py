@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor
+
+
+def make_folder(folder: Path, name: str) -> None:
+    """Make a folder that is to be written to, before work is done that may be lost.
+
+    Args:
+        folder: The folder; fine if it is there.
+        name: What the error calls it.
+
+    Raises:
+        OSError: If it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        msg = f"{name} is {folder}, which cannot be written to ({error}): pass another folder"
+        raise type(error)(msg) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -35,6 +36,11 @@ class Metrics:
     ece: float
     confident_wrong: float
     examples: int
+
+    @property
+    def finite(self) -> bool:
+        """Whether no value is NaN or infinite."""
+        return all(map(math.isfinite, self.to_json().values()))
 
     def to_json(self) -> dict[str, float]:
         """The metrics as a JSON object."""

@@ -120,8 +120,12 @@ def resolve_objectives(
         The objectives, in order.
 
     Raises:
+        TypeError: If they are one string.
         ValueError: If there are none, a name is unknown or two have the same name.
     """
+    if isinstance(objectives, str):
+        msg = f"objectives is {objectives!r}; a sequence is needed: pass ({objectives!r},)"
+        raise TypeError(msg)
     resolved = tuple(map(_resolve, objectives))
     names = [objective.name for objective in resolved]
     if not names or len(set(names)) < len(names):

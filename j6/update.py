@@ -18,9 +18,12 @@ import torch
 from torch import Tensor
 
 from j6.blocks import BlockGeometry, block_geometry
+from j6.settings import check_real, check_whole
 
 OBJECTIVES = ("factuality", "confidence")
 """Names of the first two rows of a Jacobian whose objectives are not named."""
+ROUNDING = 16
+"""Units in the last place by which equal numbers may differ."""
 
 
 class J6Step(NamedTuple):
@@ -84,6 +87,12 @@ class J6Update:
     def __post_init__(self) -> None:
         _one_of("policy", self.policy, ("soft", "hard"))
         _one_of("components", self.components, ("paper", "gram"))
+        check_real("temperature", self.temperature)
+        if not isinstance(self.priority, (str, type(None))):
+            check_whole("priority", self.priority, None, ", an objective's name or None")
+        several = self.preference if isinstance(self.preference, Sequence) else (self.preference,)
+        for bias in several:
+            check_real("preference", bias)
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             msg = (
                 f"temperature is {self.temperature}; a finite number above 0 is needed: "
@@ -189,7 +198,9 @@ class J6Update:
     def _attention(self, scores: Tensor) -> Tensor:
         if self.policy == "soft":
             return torch.softmax(scores / self.temperature, dim=0)
-        largest = (scores == scores.amax()).to(scores.dtype)
+        # Equal scores differ by rounding, which the projection allows for as well.
+        slack = ROUNDING * torch.finfo(scores.dtype).eps * scores.abs().amax().clamp_min(1.0)
+        largest = (scores >= scores.amax() - slack).to(scores.dtype)
         return largest / largest.sum()
 
     def _protect(self, coefficients: Tensor, geometry: BlockGeometry) -> Tensor:
@@ -207,7 +218,7 @@ class J6Update:
         with_first = geometry.gram[row].diagonal(dim1=0, dim2=2).reshape(own.shape)  # [K, P]
         opposing = with_first.clamp_max(0.0) / first.clamp_min(torch.finfo(own.dtype).tiny)
         left = own - opposing.square() * first  # squared norm of c, [K, P]
-        rounding = 16 * torch.finfo(own.dtype).eps
+        rounding = ROUNDING * torch.finfo(own.dtype).eps
         gone = (opposing < 0) & (left <= rounding * own)
         mixing = torch.where(gone, torch.zeros_like(coefficients), coefficients)
         handed = mixing[row] - (mixing * opposing).sum(0)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from j6.soft_prompt.suitable import check_causal, check_suitable
+
 
 @dataclass(frozen=True)
 class Anatomy:
@@ -44,22 +46,13 @@ class Anatomy:
             Its parts.
 
         Raises:
-            TypeError: If the model is no decoder that takes ``inputs_embeds``.
+            TypeError: If the model is no causal LM that takes ``inputs_embeds``.
             ValueError: If its decoder layers or its embedding cannot be used.
         """
         model = causal_lm(model)
         name = type(model).__name__
         config = text_config(model)
-        if getattr(model.config, "is_encoder_decoder", False):
-            msg = f"{name} is an encoder-decoder; a soft prompt needs a decoder-only causal LM"
-            raise TypeError(msg)
-        accepted = inspect.signature(model.forward).parameters
-        if "inputs_embeds" not in accepted:
-            msg = (
-                f"{name}.forward takes no inputs_embeds, so soft tokens cannot be passed to it: "
-                "use a model that does, as the causal LMs of transformers do"
-            )
-            raise TypeError(msg)
+        check_suitable(model, config)
         embedding = _embedding(model)
         width = int(config.hidden_size)
         weight: Tensor = embedding.weight
@@ -70,14 +63,16 @@ class Anatomy:
                 f"{width}; w and h need one shape: use a model without an embedding projection"
             )
             raise ValueError(msg)
+        layers = _decoder_layers(model, embedding, int(config.num_hidden_layers))
+        check_causal(name, layers)
         return cls(
             embedding=embedding,
             weight=weight,
-            layers=_decoder_layers(model, int(config.num_hidden_layers)),
+            layers=layers,
             width=width,
-            max_length=getattr(config, "max_position_embeddings", None),
+            max_length=_first(config, "max_position_embeddings", "max_seq_len"),
             bos_token_id=_single(getattr(config, "bos_token_id", None)),
-            takes_position_ids="position_ids" in accepted,
+            takes_position_ids="position_ids" in inspect.signature(model.forward).parameters,
         )
 
     def room_beside(self, n_tokens: int) -> int | None:
@@ -150,12 +145,20 @@ def causal_lm(model: nn.Module) -> nn.Module:
         The model whose ``forward`` and ``generate`` are called.
 
     Raises:
-        TypeError: If the model is compiled.
+        TypeError: If the model is compiled, or wrapped in prompts that would be left out.
     """
     if hasattr(model, "_orig_mod"):  # how torch.compile keeps the module
         msg = (
             "the model is compiled, which hides its forward: pass the model itself, and compile "
             "the soft prompt with torch.compile(soft_prompt) once it is attached"
+        )
+        raise TypeError(msg)
+    adapter: Any = getattr(model, "active_peft_config", None)
+    if getattr(adapter, "is_prompt_learning", False):
+        msg = (
+            f"{type(model).__name__} has an adapter of type {adapter.peft_type.value}, whose own "
+            "prompt would be left out: pass the model without it (model.get_base_model()), and "
+            "take PROMPT_TUNING over with j6.import_peft"
         )
         raise TypeError(msg)
     unwrap = getattr(model, "get_base_model", None)
@@ -208,12 +211,21 @@ def _embedding(model: nn.Module) -> Any:
     return embedding
 
 
-def _decoder_layers(model: nn.Module, count: int) -> tuple[nn.Module, ...]:
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return tuple(module)
+def _decoder_layers(model: nn.Module, embedding: nn.Module, count: int) -> tuple[nn.Module, ...]:
+    """The layers nearest to the embedding; the tower of another modality may have as many."""
+    name = next((name for name, module in model.named_modules() if module is embedding), "")
+    path = name.split(".")
+    for depth in reversed(range(len(path))):
+        for module in model.get_submodule(".".join(path[:depth])).modules():
+            if isinstance(module, nn.ModuleList) and len(module) == count:
+                return tuple(module)
     msg = f"no list of {count} decoder layers found in {type(model).__name__}"
     raise ValueError(msg)
+
+
+def _first(config: Any, *names: str) -> int | None:
+    found = (getattr(config, name, None) for name in names)
+    return next((value for value in found if value is not None), None)
 
 
 def _single(token_id: int | list[int] | None) -> int | None:

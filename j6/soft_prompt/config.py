@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from j6.settings import check_type, check_whole
+
 Position = Literal["start", "after_bos", "after_system", "end"]
 Kind = Literal["tokens", "changes"]
 Init = Literal["text", "vocabulary", "random"]
+BosId = int | Literal["auto"] | None
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class SoftPromptConfig:
             vocabulary's size. For ``kind="changes"`` w starts at 0.
         text: Text for ``init="text"`` and ``kind="changes"``.
         seed: Seed of the draws.
+        bos_id: Id of the BOS token that ``position="after_bos"`` looks for, or ``None`` for
+            none. ``"auto"``: the tokenizer's in tuning, which the tuned prompt then keeps, so that
+            it stands in the same place in use; the model's in prompts that keep none.
     """
 
     n_tokens: int | None = None
@@ -39,6 +45,7 @@ class SoftPromptConfig:
     init: Init = "vocabulary"
     text: str | None = None
     seed: int = 0
+    bos_id: BosId = "auto"
 
     def __post_init__(self) -> None:
         for name, value, choices in (
@@ -49,9 +56,15 @@ class SoftPromptConfig:
             if value not in choices:
                 msg = f"{name} is {value!r}; allowed are {', '.join(map(repr, choices))}"
                 raise ValueError(msg)
-        if self.n_tokens is not None and self.n_tokens < 1:
-            msg = f"n_tokens is {self.n_tokens}; at least 1 is needed"
-            raise ValueError(msg)
+        if self.n_tokens is not None:
+            check_whole("n_tokens", self.n_tokens, 1)
+        allowed = (tuple, list, type(None))
+        check_type("layers", self.layers, allowed, "a tuple of numbers, or None,")
+        for layer in self.layers or ():
+            check_whole("a number in layers", layer)
+        if self.bos_id not in ("auto", None):
+            check_whole("bos_id", self.bos_id, 0, " (or 'auto', or None)")
+        check_whole("seed", self.seed)
         if self.needs_text and not self.text:
             msg = f"kind={self.kind!r} with init={self.init!r} starts from a text: pass text="
             raise ValueError(msg)

@@ -28,11 +28,11 @@ class Fingerprint:
         model_type: Architecture, as transformers names it.
         width: Size d of the residual stream.
         n_layers: Number of decoder layers.
-        n_heads: Number of attention heads.
+        n_heads: Number of attention heads; 0 where there is no attention.
         vocabulary: Rows of the embedding.
         embedding: Values taken from all over the embedding.
-        parameters: Three values of every other parameter, by name; of quantised ones none, and none
-            in prompts written before these were kept.
+        parameters: Three values of every other parameter, by name; none of quantised or offloaded
+            ones. Empty in prompts written before these were kept.
     """
 
     name: str
@@ -61,16 +61,13 @@ class Fingerprint:
             model_type=str(config.model_type),
             width=anatomy.width,
             n_layers=len(anatomy.layers),
-            n_heads=int(config.num_attention_heads),
+            n_heads=int(getattr(config, "num_attention_heads", 0)),
             vocabulary=len(anatomy.weight),
             embedding=_sample(anatomy.weight, SAMPLED),
             parameters={
-                name: _sample(parameter, PER_PARAMETER)
+                name: _sample(parameter, PER_PARAMETER) if _readable(parameter) else ()
                 for name, parameter in causal_lm(model).named_parameters()
                 if parameter is not anatomy.weight
-                and parameter.dtype in FORMATS
-                and parameter.numel()
-                and not parameter.is_meta  # offloaded
             },
         )
 
@@ -122,8 +119,9 @@ class Fingerprint:
         if changed:
             msg = (
                 f"the soft prompt was made for {self.name!r}; {other.name!r} has other values in "
-                f"{len(changed)} parameters ({changed[0]}, …), as after fine-tuning: measure "
-                "whether the prompt still helps, or tune it again"
+                f"{len(changed)} parameters ({changed[0]}, …), or one has them and the other not, "
+                "as after fine-tuning or with LoRA: measure whether the prompt still helps, or "
+                "tune it again"
             )
             warnings.warn(msg, stacklevel=3)
 
@@ -133,16 +131,23 @@ class Fingerprint:
         return all(abs(a - b) <= TOLERANCE * largest for a, b in pairs)
 
     def _changed_parameters(self, other: Fingerprint) -> list[str]:
-        """Names of parameters, of those known of both models, that rounding does not explain."""
+        """Names of parameters that one model lacks, or whose values rounding does not explain."""
+        if not self.parameters or not other.parameters:
+            return []
         return [
             name
-            for name, own in self.parameters.items()
-            for theirs in [other.parameters.get(name, own)]
-            if any(
+            for name in {**self.parameters, **other.parameters}
+            if name not in self.parameters
+            or name not in other.parameters
+            or any(
                 abs(a - b) > ROUNDING * max(abs(a), abs(b)) + SMALL
-                for a, b in zip(own, theirs, strict=True)
+                for a, b in zip(self.parameters[name], other.parameters[name], strict=False)
             )
         ]
+
+
+def _readable(parameter: Tensor) -> bool:
+    return parameter.dtype in FORMATS and parameter.numel() > 0 and not parameter.is_meta
 
 
 def _sample(tensor: Tensor, count: int) -> tuple[float, ...]:

@@ -48,8 +48,8 @@ def initial_prompt(
         The start, float32, on the embedding's device.
 
     Raises:
-        ValueError: If a text is needed and there is no tokenizer, or the text has no tokens or
-            more than ``n_tokens`` in ``kind="changes"``.
+        ValueError: If a text is needed and there is no tokenizer, the text has no tokens or more
+            than ``n_tokens`` in ``kind="changes"``, or a layer does not run.
     """
     vocabulary, device = len(anatomy.weight), anatomy.weight.device
     generator = torch.Generator().manual_seed(config.seed)
@@ -105,4 +105,10 @@ def _residual_sizes(
     finally:
         for handle in handles:
             handle.remove()
+    if len(sizes) != len(layers):
+        msg = (
+            f"layers is {layers}, but only {len(sizes)} of these layers of {type(model).__name__} "
+            "run with a text alone: pass others, or layers=() for no h"
+        )
+        raise ValueError(msg)
     return torch.stack(sizes) if sizes else embeds.new_ones(0)

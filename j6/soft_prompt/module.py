@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -97,7 +97,7 @@ class SoftPrompt(PromptVectors):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        insert_at: Tensor | None = None,
+        insert_at: Tensor | Sequence[int] | None = None,
         leaves: Leaves | None = None,
     ) -> PromptedInputs:
         """Embed a batch and put the virtual tokens in.
@@ -125,6 +125,7 @@ class SoftPrompt(PromptVectors):
                 f"{list(attention_mask.shape)}; both must be [batch, tokens]"
             )
             raise ValueError(msg)
+        attention_mask = attention_mask.long()
         length = input_ids.shape[1] + self.n_tokens
         if anatomy.max_length is not None and length > anatomy.max_length:
             msg = (
@@ -133,13 +134,14 @@ class SoftPrompt(PromptVectors):
             )
             raise ValueError(msg)
         if insert_at is None:
-            place = self.config.position
-            insert_at = default_place(place, input_ids, attention_mask, anatomy.bos_token_id)
+            place, bos = self.config.position, self.config.bos_id
+            bos = anatomy.bos_token_id if bos == "auto" else bos
+            insert_at = default_place(place, input_ids, attention_mask, bos)
         else:
+            insert_at = torch.as_tensor(insert_at, device=attention_mask.device)
             check_place(insert_at, attention_mask)
         w = self.w if leaves is None else leaves.w
         virtual = self.base + w * self.w_scale
-        attention_mask = attention_mask.long()
         return insert_tokens(anatomy.embedding(input_ids), attention_mask, virtual, insert_at)
 
     def forward(
@@ -147,7 +149,7 @@ class SoftPrompt(PromptVectors):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         *,
-        insert_at: Tensor | None = None,
+        insert_at: Tensor | Sequence[int] | None = None,
         leaves: Leaves | None = None,
         **model_kwargs: Any,
     ) -> Any:
@@ -180,7 +182,7 @@ class SoftPrompt(PromptVectors):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         *,
-        insert_at: Tensor | None = None,
+        insert_at: Tensor | Sequence[int] | None = None,
         **generate_kwargs: Any,
     ) -> Any:
         """Generate with the prompt in; greedy, sampling, beams and batches as in transformers.

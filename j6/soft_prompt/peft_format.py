@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -70,7 +71,7 @@ def import_peft(
 
     Raises:
         FileNotFoundError: If a file of the adapter is missing.
-        ValueError: If it is no prompt-tuning adapter for a causal LM of this width.
+        ValueError: If it is no prompt-tuning adapter for a causal LM of this width, or broken.
     """
     folder = Path(folder)
     description = read_json(folder / DESCRIPTION)
@@ -84,7 +85,11 @@ def import_peft(
     if not (folder / TENSORS).is_file():
         msg = f"{folder} has no {TENSORS}: save the adapter with safe_serialization=True"
         raise FileNotFoundError(msg)
-    embeds: Tensor = load_file(folder / TENSORS)[KEY].float()
+    try:
+        embeds: Tensor = load_file(folder / TENSORS)[KEY].float()
+    except (SafetensorError, KeyError) as error:
+        msg = f"{folder / TENSORS} is broken ({error!r}): copy the adapter again"
+        raise ValueError(msg) from error
     anatomy = Anatomy.of(model)
     if embeds.shape[1] != anatomy.width:
         msg = f"the adapter has width {embeds.shape[1]} but the model {anatomy.width}"

@@ -88,7 +88,7 @@ def default_place(
         raise ValueError(msg)
     if position == "end":
         return attention_mask.sum(1)
-    if position == "start" or bos_token_id is None:
+    if position == "start" or bos_token_id is None or input_ids.shape[1] == 0:
         return attention_mask.new_zeros(len(attention_mask))
     first = input_ids.gather(1, attention_mask.argmax(1, keepdim=True))[:, 0]  # [B]
     return (first == bos_token_id).long()

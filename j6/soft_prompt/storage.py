@@ -76,6 +76,11 @@ def read_prompt(folder: Path) -> tuple[dict[str, Tensor], SoftPromptConfig, Fing
     if set(tensors) != KEYS:
         msg = f"{folder / TENSORS} holds {sorted(tensors)}; {sorted(KEYS)} are needed"
         raise ValueError(msg)
-    config: dict[str, Any] = description["config"]
-    config["layers"] = tuple(config["layers"])
-    return tensors, SoftPromptConfig(**config), Fingerprint.from_json(description["model"])
+    try:
+        config: dict[str, Any] = description["config"]
+        config["layers"] = tuple(config["layers"])
+        made_for = Fingerprint.from_json(description["model"])
+        return tensors, SoftPromptConfig(**config), made_for
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        msg = f"{folder / DESCRIPTION} is broken ({error!r}): copy the folder again"
+        raise ValueError(msg) from error

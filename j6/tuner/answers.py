@@ -14,6 +14,7 @@ from j6.examples import Batch
 from j6.jacobian import leaf_gradients
 from j6.metrics import Metrics, measure
 from j6.objectives import Objective
+from j6.settings import check_type
 from j6.soft_prompt import SoftPrompt
 from j6.soft_prompt.vectors import Leaves
 from j6.tuner.prefix import PrefixCache
@@ -175,6 +176,8 @@ class AnswerRunner:
 def _values(objective: Objective, logits: Tensor, batch: Batch, reference: Tensor | None) -> Tensor:
     extra = (reference,) if objective.needs_reference else ()
     values = objective.function(logits, batch.labels, batch.mask, *extra)
+    needed = "a tensor with one value per example"
+    check_type(f"what objective {objective.name!r} gave", values, Tensor, needed)
     if values.shape != batch.labels.shape[:1]:
         msg = (
             f"objective {objective.name!r} gave shape {list(values.shape)} for a batch of "

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -88,21 +91,41 @@ def read_checkpoint(folder: Path, identity: dict[str, Any]) -> RunState | None:
         The state, or ``None`` where no checkpoint was finished.
 
     Raises:
-        ValueError: If the checkpoint is of another run or format; the message names what differs.
+        ValueError: If the checkpoint is damaged, or of another run or format; the message names
+            what differs.
     """
     if not (folder / DESCRIPTION).is_file():
         return None
-    found = read_json(folder / DESCRIPTION)
+    with _damage_told(folder):
+        found = read_json(folder / DESCRIPTION)
     if found.get("format") != FORMAT:
         msg = f"{folder} has a checkpoint of format {found.get('format')!r}; {FORMAT} is read"
         raise ValueError(msg)
-    differing = _differences(found["identity"], identity)
+    with _damage_told(folder):
+        differing = _differences(found["identity"], identity)
     if differing:
         msg = (
             f"{folder} holds a checkpoint of another run ({'; '.join(differing)}): use another "
             "folder, or start over with resume=False (on the command line --restart)"
         )
         raise ValueError(msg)
+    with _damage_told(folder):
+        return _read(folder, found)
+
+
+@contextmanager
+def _damage_told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, OSError, SafetensorError) as error:
+        msg = (
+            f"{folder} holds a damaged checkpoint ({error!r}): use another folder, or start over "
+            "with resume=False (on the command line --restart)"
+        )
+        raise ValueError(msg) from error
+
+
+def _read(folder: Path, found: dict[str, Any]) -> RunState:
     tensors: dict[str, dict[str, Tensor]] = {}
     for name, value in load_file(folder / found["tensors"]).items():
         kind, _, key = name.partition("/")

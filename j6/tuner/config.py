@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from j6.metrics import Metrics
 from j6.objectives import Objective, ObjectiveFunction, resolve_objectives
+from j6.settings import check_real, check_type, check_whole
 from j6.soft_prompt.config import SoftPromptConfig
 from j6.update import J6Update
 
@@ -67,30 +69,27 @@ class J6Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        update: object = self.update
+        if not callable(update) or isinstance(update, type):
+            msg = f"update is {self.update!r}; a function [K, P, m] -> [P, m] is needed, no class"
+            raise TypeError(msg)
+        check_type("prompt", self.prompt, SoftPromptConfig, "a SoftPromptConfig")
         self.named_update()
+        check_real("learning_rate", self.learning_rate)
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             msg = f"learning_rate is {self.learning_rate}; a finite number above 0 is needed"
             raise ValueError(msg)
-        for name in ("max_steps", "batch_size", "eval_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                msg = f"{name} is {getattr(self, name)}; at least 1 is needed"
-                raise ValueError(msg)
-        if not isinstance(self.refresh_every, int) or self.refresh_every < 1:
-            msg = f"refresh_every is {self.refresh_every!r}; a whole number from 1 up is needed"
-            raise ValueError(msg)
-        if self.patience is not None and self.patience < 1:
-            msg = f"patience is {self.patience}; at least 1 is needed, or None for no stop"
-            raise ValueError(msg)
+        for name in ("max_steps", "batch_size", "refresh_every", "eval_every", "checkpoint_every"):
+            check_whole(name, getattr(self, name), 1)
+        if self.patience is not None:
+            check_whole("patience", self.patience, 1, ", or None for no stop,")
+        check_whole("seed", self.seed)
         if self.schedule not in get_args(Schedule):
             msg = f"schedule is {self.schedule!r}; allowed are 'cosine', 'constant'"
             raise ValueError(msg)
         if not callable(self.stop_on) and self.stop_on not in get_args(ProperScore):
             msg = f"stop_on is {self.stop_on!r}; allowed are 'nll', 'brier' or a function"
             raise ValueError(msg)
-        update: object = self.update
-        if not callable(update):
-            msg = f"update is {self.update!r}; a function [K, P, m] -> [P, m] is needed"
-            raise TypeError(msg)
 
     def named_update(self) -> Update:
         """The update with the objectives' names resolved to rows.
@@ -138,9 +137,17 @@ class J6Config:
 
         Returns:
             The score.
+
+        Raises:
+            TypeError: If ``stop_on`` gives no number.
         """
         if callable(self.stop_on):
-            return self.stop_on(metrics)
+            score: Any = self.stop_on(metrics)
+            try:
+                return float(score)
+            except (TypeError, ValueError, RuntimeError) as error:
+                msg = f"stop_on gave {score!r:.80}; one number, lower is better, is needed"
+                raise TypeError(msg) from error
         return metrics.nll if self.stop_on == "nll" else metrics.brier
 
     def describe(self) -> dict[str, Any]:
@@ -163,7 +170,14 @@ class J6Config:
 
 
 def _name(function: Any) -> str:
-    return getattr(function, "__name__", "") or repr(function)
+    """Name a function so that another process gives it the same; an address would differ."""
+    if isinstance(function, functools.partial):
+        given = [_name(value) for value in function.args]
+        given += [f"{key}={_name(value)}" for key, value in function.keywords.items()]
+        return f"partial({', '.join([_name(function.func), *given])})"
+    kind: Any = type(function)
+    nameless = kind.__qualname__ if kind.__repr__ is object.__repr__ else repr(function)
+    return getattr(function, "__name__", "") or nameless
 
 
 def _plain(value: Any) -> Any:

@@ -184,10 +184,12 @@ class TuningRun:
             return True
         state = self.state
         if state.history.untuned is None:
-            state.history.untuned = self._measure(tuned=False)
+            untuned = self._measure(tuned=False)
+            if not untuned.finite:
+                return False
+            state.history.untuned = untuned
         metrics = self._measure(tuned=True)
-        score = self.config.score(metrics)
-        if not math.isfinite(metrics.nll + score):
+        if not metrics.finite or not math.isfinite(score := self.config.score(metrics)):
             return False
         state.history.evaluations.append(EvalRecord(state.step, metrics, score))
         if state.best_score is None or score < state.best_score:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -11,14 +12,18 @@ import torch
 from torch import nn
 
 from j6.examples import EncodedExample, ExampleEncoder
+from j6.files import make_folder
+from j6.settings import check_type
 from j6.soft_prompt import SoftPrompt
-from j6.soft_prompt.anatomy import Anatomy, causal_lm, text_config
+from j6.soft_prompt.anatomy import Anatomy, causal_lm
+from j6.soft_prompt.suitable import generates_from_embeddings
 from j6.tuner.answers import AnswerRunner, frozen
 from j6.tuner.config import J6Config
-from j6.tuner.prefix import PrefixCache, common_prefix, without_prefix
+from j6.tuner.prefix import without_prefix
 from j6.tuner.progress import Progress
 from j6.tuner.result import TuneResult
 from j6.tuner.run import TuningRun
+from j6.tuner.shared import shared_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +45,19 @@ class J6Tuner:
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any, config: J6Config | None = None) -> None:
+        if not callable(tokenizer):
+            msg = f"tokenizer is {tokenizer!r}; pass the model's, as AutoTokenizer loads it"
+            raise TypeError(msg)
+        config = config or J6Config()
+        check_type("config", config, J6Config, "a J6Config")
         self.model = causal_lm(model)
         self.tokenizer = tokenizer
-        self.config = config or J6Config()
+        self.config = config
         self._anatomy = Anatomy.of(model)
         self._anatomy.resolve_layers(self.config.prompt.layers)
 
+    @torch.inference_mode(mode=False)
+    @torch.enable_grad()
     def fit(
         self,
         examples: Iterable[Any],
@@ -73,23 +85,33 @@ class J6Tuner:
             The best prompt and the history.
 
         Raises:
+            OSError: If ``checkpoints`` cannot be written to.
             TypeError: If an example has none of the known forms.
             ValueError: If the prompt leaves no room for examples, an example's answer is empty or
                 too long, or a checkpoint is of another run.
         """
+        folder = None if checkpoints is None else Path(checkpoints)
+        if folder is not None:
+            make_folder(folder, "checkpoints")
+        if not generates_from_embeddings(self.model):
+            name = type(self.model).__name__
+            logger.warning("%s.generate takes no inputs_embeds: no text with the prompt", name)
+        needed = "a SoftPrompt (SoftPrompt.load reads one)"
+        check_type("start", start, (SoftPrompt, type(None)), needed)
         if start is not None:
             soft_prompt = start.copied()
         else:
             soft_prompt = SoftPrompt.for_model(self.model, self.config.prompt, self.tokenizer)
         room = self._anatomy.room_beside(soft_prompt.n_tokens)
-        encoder = ExampleEncoder(self.tokenizer, soft_prompt.config.position, room)
+        prompt = soft_prompt.config
+        encoder = ExampleEncoder(self.tokenizer, prompt.position, room, prompt.bos_id)
+        soft_prompt.config = replace(prompt, bos_id=encoder.bos_id)
         train = encoder.encode_all(examples)
         held_out = None
         if validation is not None:
             held_out = encoder.encode_all(validation, "validation example")
-        folder = None if checkpoints is None else Path(checkpoints)
         with soft_prompt.attached(self.model), frozen(self.model):
-            prefix = self._prefix(soft_prompt, [*train, *(held_out or ())])
+            prefix = shared_prefix(soft_prompt, self.model, [*train, *(held_out or ())])
             runner = AnswerRunner(soft_prompt, self.model, prefix)
             if prefix is not None:
                 train, held_out = _cut(train, prefix.length), _cut(held_out, prefix.length)
@@ -99,23 +121,6 @@ class J6Tuner:
             result = run.result(reason)
         logger.info("%s", result.message)
         return result
-
-    def _prefix(
-        self, soft_prompt: SoftPrompt, examples: list[EncodedExample]
-    ) -> PrefixCache | None:
-        """What all prompts begin with, run once; not with checkpointing, which runs twice."""
-        window = getattr(text_config(self.model), "sliding_window", None)
-        if window is not None:
-            window -= soft_prompt.n_tokens
-        length = common_prefix(examples, window)
-        checkpointing = any(
-            getattr(m, "gradient_checkpointing", False) for m in self.model.modules()
-        )
-        if length == 0 or checkpointing:
-            return None
-        ids = torch.tensor(examples[0].prompt[:length], device=soft_prompt.w.device)
-        with soft_prompt.disabled():
-            return PrefixCache(self.model, ids)
 
 
 @overload

@@ -99,6 +99,23 @@ def test_a_broken_kept_gradient_is_refused(change: Any, wrong: str, tmp_path: Pa
     assert same(fit(LAZY, checkpoints=tmp_path, resume=False), first)
 
 
+@pytest.mark.parametrize("damage", ["tensors cut", "tensors gone", "no fields", "no JSON"])
+def test_a_damaged_checkpoint_is_told_with_the_way_out(damage: str, tmp_path: Path) -> None:
+    config = replace(CONFIG, max_steps=2)
+    fit(config, checkpoints=tmp_path)
+    (tensors,) = tmp_path.glob("*.safetensors")
+    if damage == "tensors cut":
+        tensors.write_bytes(tensors.read_bytes()[:-20])
+    elif damage == "tensors gone":
+        tensors.unlink()
+    else:
+        text = '{"format": 1}' if damage == "no fields" else '{"for'
+        (tmp_path / "checkpoint.json").write_text(text)
+    with pytest.raises(ValueError, match=r"holds a damaged checkpoint .*resume=False.*--restart"):
+        fit(config, checkpoints=tmp_path)
+    assert fit(config, checkpoints=tmp_path, resume=False).history.steps
+
+
 def test_finished_run_is_given_back_without_a_step(tmp_path: Path) -> None:
     calls = 0
 

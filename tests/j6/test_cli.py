@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import T5Config
 
 from j6 import SoftPrompt, SoftPromptConfig
@@ -61,6 +63,7 @@ def test_wrong_input_is_told_in_one_line(folder: Path, capsys: pytest.CaptureFix
         ([*tune, str(bad)], "\n", "holds no examples"),
         ([*tune, str(bad)], '\n{"prompt": "w1", "answer": ""}', "bad.jsonl, line 2: the answer"),
         ([*tune, train, "--val", str(bad)], '{"prompt": "w1"}', "bad.jsonl, line 1: it has"),
+        ([*evaluate, "--batch-size", "0"], None, "--batch-size is 0; a whole number from 1 up"),
         (evaluate, '{"prompt": "w1"}', "bad.jsonl, line 1: it has the fields"),
         ([*tune, str(bad), "--layers", "9"], '["w1", "w2"]', "layers contains 9"),
         ([*tune, str(bad)], '"ab"', "line 1: 'ab' is no example"),
@@ -99,9 +102,19 @@ def test_marks_and_separators_in_a_file_are_read(tmp_path: Path) -> None:
 
 
 def test_broken_history_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "history.json").write_text('{"steps": []}')
-    assert main(["explain", str(tmp_path)]) == 2
-    assert "is no history of a run" in capsys.readouterr().err
+    step = {"step": 1, "learning_rate": 0.1, "losses": [1.0], "norms": [1.0], "shares": [[1.0]]}
+    history = {
+        "objectives": ["factuality", "confidence"],
+        "groups": ["h", "w"],
+        "weight_names": [],
+        "steps": [{**step, "cosines": [[1.0]], "weights": []}],
+        "evaluations": [],
+        "untuned": None,
+    }
+    for broken in ({"steps": []}, {**history, "steps": [3]}, {**history, "steps": None}, history):
+        (tmp_path / "history.json").write_text(json.dumps(broken))
+        assert main(["explain", str(tmp_path)]) == 2
+        assert "history.json is no history of a run" in capsys.readouterr().err
 
 
 def test_other_settings_need_a_restart(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +125,45 @@ def test_other_settings_need_a_restart(folder: Path, capsys: pytest.CaptureFixtu
     assert "(max_steps 1 → 2): use another folder" in capsys.readouterr().err
     assert main([*tune, "2", "--restart"]) == 0
     assert "stopped after 2 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_a_run_without_one_good_step_writes_nothing(
+    looks: bool, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.lm_head.weight[5] = float("nan")
+    model.save_pretrained(folder / "model")
+    tune = ["tune", "--model", str(folder / "model"), "--device", "cpu", "--out", str(folder / "o")]
+    data = ["--train", str(folder / "train.jsonl")]
+    data += ["--val", str(folder / "val.jsonl")] if looks else []
+    assert main([*tune, *data]) == 1
+    said = capsys.readouterr()
+    assert "stopped after 0 steps: a loss or gradient became NaN" in said.err
+    assert "nothing is written" in said.err
+    assert said.out == ""
+    assert not list((folder / "o").glob("*.json"))
+
+
+def test_a_run_broken_off_later_writes_what_it_had(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = itertools.count()
+    monkeypatch.setattr("j6.tuner.run.has_diverged", lambda *_: next(calls) == 4)
+    tune = ["tune", "--model", str(folder / "model"), "--device", "cpu", "--out", str(folder / "o")]
+    assert main([*tune, "--train", str(folder / "train.jsonl"), "--tokens", "2"]) == 1
+    assert "the training loss rose far above" in capsys.readouterr().err
+    assert main(["explain", str(folder / "o")]) == 0
+    assert SoftPrompt.load(folder / "o").n_tokens == 2
+
+
+def test_a_place_that_cannot_be_written_is_told_first(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = str(folder / "train.jsonl")
+    assert main(["tune", "--model", "./none", "--train", train, "--out", train]) == 2
+    assert f"--out is {train}, which cannot be written to" in capsys.readouterr().err
 
 
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

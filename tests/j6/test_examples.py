@@ -79,6 +79,14 @@ def test_template_that_rewrites_the_prompt_is_refused() -> None:
         ExampleEncoder(rewriting, "start", None).encode(CHAT)
 
 
+def test_a_chat_that_the_template_refuses_is_told_by_number() -> None:
+    picky = tokenizer()
+    picky.chat_template = "{{ raise_exception('no role ' + messages[0].role) }}"
+    encoder = ExampleEncoder(picky, "start", None)
+    with pytest.raises(ValueError, match=r"^example 0 .*does not take the chat \(no role system\)"):
+        encoder.encode_all([CHAT])
+
+
 def test_a_tokenizer_without_pad_and_ending_is_fine() -> None:
     bare = ExampleEncoder(tokenizer(pad_token=None, eos_token=None), "start", None)
     batch = collate(bare.encode_all([("w1", "w2"), ("w1 w2", "w3 w4")]))

@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, GPTNeoConfig, Lfm2Config, MptConfig
 
 from j6 import J6Tuner, SoftPromptConfig
 from j6.examples import EncodedExample, collate
 from j6.objectives import resolve_objectives
-from j6.tuner import tuner as tuner_module
+from j6.tuner import shared as shared_module
 from j6.tuner.answers import AnswerRunner, frozen
 from j6.tuner.prefix import PrefixCache, common_prefix, without_prefix
-from tests.j6._models import ARCHITECTURES, tiny_model
+from j6.tuner.shared import shared_prefix
+from tests.j6._models import ARCHITECTURES, GATED, tiny_model
 from tests.j6._tasks import tokenizer
 from tests.j6.test_soft_prompt import TOLERANCE, prompt_for
 from tests.j6.test_tuner import CONFIG, losses
@@ -66,7 +68,7 @@ def test_tuner_runs_a_shared_prefix_once(monkeypatch: pytest.MonkeyPatch) -> Non
         return J6Tuner(model, tokenizer(), config).fit(pairs, validation=pairs, progress=False)
 
     cached = run()
-    monkeypatch.setattr(tuner_module, "common_prefix", lambda *_: 0)
+    monkeypatch.setattr(shared_module, "common_prefix", lambda *_: 0)
     plain = run()
     torch.testing.assert_close(
         torch.tensor(losses(cached)), torch.tensor(losses(plain)), atol=1e-3, rtol=1e-3
@@ -74,3 +76,69 @@ def test_tuner_runs_a_shared_prefix_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert cached.before is not None
     assert plain.before is not None
     assert cached.before.nll == pytest.approx(plain.before.nll, rel=1e-4)
+
+
+def unusual_model(name: str) -> Any:
+    """Models whose cache cannot be used here: by columns, in windows, with convolutions."""
+    if name == "mpt":
+        config: Any = MptConfig(vocab_size=61, d_model=16, n_layers=3, n_heads=2, max_seq_len=64)
+    elif name == "gpt_neo":
+        config = GPTNeoConfig(
+            vocab_size=61,
+            hidden_size=16,
+            num_layers=2,
+            num_heads=2,
+            attention_types=[[["global", "local"], 1]],
+            window_size=8,
+            max_position_embeddings=64,
+        )
+    else:
+        config = Lfm2Config(**GATED, layer_types=["conv", "full_attention", "conv"])
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(5.0)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("mpt", "a cache changes the answers"),
+        ("gpt_neo", "a cache changes the answers"),
+        ("lfm2", "AttributeError"),
+    ],
+)
+def test_a_cache_that_would_be_wrong_is_not_used(
+    name: str, why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = "w1 w2 w3 w4 w5"
+    pairs = [(f"{start} w6", "w7"), (f"{start} w8 w9 w10 w11 w12 w13 w14 w15", "w16")]
+    prompt = SoftPromptConfig(n_tokens=2, position="end")
+    config = replace(CONFIG, prompt=prompt, max_steps=1, batch_size=2)
+
+    def run() -> list[float]:
+        tuner = J6Tuner(unusual_model(name), tokenizer(), config)
+        result = tuner.fit(pairs, validation=pairs, progress=False)
+        assert result.before is not None
+        return [result.before.nll, *losses(result)[0]]
+
+    with caplog.at_level("INFO", logger="j6"):
+        found = run()
+    assert why in caplog.text
+    monkeypatch.setattr(shared_module, "common_prefix", lambda *_: 0)
+    assert found == pytest.approx(run(), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3"])
+def test_rounding_does_not_keep_a_cache_from_being_used(name: str, dtype: torch.dtype) -> None:
+    wide = {"sliding_window": 40} if name == "gemma3" else {}
+    model = tiny_model(name, **wide).to(dtype)
+    soft_prompt = prompt_for(model)
+    with soft_prompt.attached(model), frozen(model):
+        prefix = shared_prefix(soft_prompt, model, EXAMPLES)
+    assert prefix is not None
+    assert prefix.length == 11

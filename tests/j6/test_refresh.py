@@ -10,7 +10,7 @@ from torch import Tensor
 from j6 import J6Config, J6Tuner, J6Update, SoftPrompt, SoftPromptConfig, StopReason
 from j6.examples import ExampleEncoder, batch_indices, collate
 from j6.objectives import factuality, resolve_objectives
-from j6.tuner import tuner as tuner_module
+from j6.tuner import shared as shared_module
 from j6.tuner.answers import AnswerRunner, frozen
 from j6.tuner.history import History
 from tests.j6._models import tiny_model
@@ -186,7 +186,7 @@ def test_after_a_cached_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
         return torch.tensor(losses(tuner.fit(pairs, progress=False)))
 
     cached = run()
-    monkeypatch.setattr(tuner_module, "common_prefix", lambda *_: 0)
+    monkeypatch.setattr(shared_module, "common_prefix", lambda *_: 0)
     torch.testing.assert_close(cached, run(), atol=1e-3, rtol=1e-3)
 
 

@@ -290,3 +290,23 @@ def test_middle_layer_is_the_default() -> None:
         0,
         1,
     )
+
+
+def test_masks_of_any_type_and_places_in_a_list_will_do() -> None:
+    model = tiny_model()
+    soft_prompt = prompt_for(model)
+    ids, mask = batch()
+    with soft_prompt.attached(model), torch.no_grad():
+        expected = soft_prompt(ids, mask).logits
+        for kind in (torch.bool, torch.float32):
+            torch.testing.assert_close(soft_prompt(ids, mask.to(kind)).logits, expected)
+        places = soft_prompt.insert(ids, mask, torch.ones(len(ids), dtype=torch.long))
+        assert soft_prompt.insert(ids, mask, [1] * len(ids)).virtual.equal(places.virtual)
+
+
+def test_a_prompt_may_stand_alone() -> None:
+    model = tiny_model()
+    soft_prompt = prompt_for(model)
+    with soft_prompt.attached(model):
+        new = soft_prompt.generate(torch.zeros(2, 0, dtype=torch.long), max_new_tokens=2)
+    assert new.shape == (2, 2)

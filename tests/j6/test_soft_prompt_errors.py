@@ -5,16 +5,37 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertLMHeadModel,
+    CLIPVisionConfig,
+    Gemma3nForCausalLM,
+    Gemma3nTextConfig,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    LlamaModel,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    MambaConfig,
+    MambaForCausalLM,
+    MptConfig,
+    MptForCausalLM,
+    RwkvConfig,
+    RwkvForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from j6 import SoftPrompt, SoftPromptConfig, system_length
-from tests.j6._models import tiny_model
+from j6.soft_prompt.anatomy import Anatomy
+from tests.j6._models import COMMON, GATED, tiny_model
 
 
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"n_tokens": 0}, "n_tokens is 0; at least 1"),
+        ({"n_tokens": 0}, "n_tokens is 0; a whole number from 1 up"),
         ({"position": "middle"}, "position is 'middle'; allowed are 'start'"),
         ({"kind": "prefix"}, "kind is 'prefix'; allowed are 'tokens', 'changes'"),
         ({"init": "zeros"}, "init is 'zeros'; allowed are"),
@@ -25,6 +46,22 @@ from tests.j6._models import tiny_model
 )
 def test_settings_that_contradict_are_refused(arguments: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
+        SoftPromptConfig(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"n_tokens": 2.5}, "n_tokens is 2.5; a whole"),
+        ({"n_tokens": True}, "n_tokens is True; a whole"),
+        ({"layers": 1}, "layers is 1; a tuple"),
+        ({"layers": ("0",)}, "a number in layers is '0'; a whole"),
+        ({"seed": 0.5}, "seed is 0.5; a whole"),
+        ({"bos_id": "<s>"}, r"bos_id is '<s>'; a whole number from 0 up \(or 'auto'"),
+    ],
+)
+def test_settings_of_the_wrong_type_are_refused(arguments: dict[str, Any], match: str) -> None:
+    with pytest.raises(TypeError, match=match):
         SoftPromptConfig(**arguments)
 
 
@@ -69,6 +106,79 @@ def test_model_without_inputs_embeds_is_refused() -> None:
         SoftPrompt.for_model(Plain())
     with pytest.raises(TypeError, match="Linear has no Hugging Face config"):
         SoftPrompt.for_model(nn.Linear(2, 2))
+
+
+def test_models_of_the_wrong_kind_are_refused_by_name() -> None:
+    bert = BertConfig(**COMMON, intermediate_size=24)
+    llama = LlamaConfig(**GATED)
+    rwkv = RwkvConfig(vocab_size=20, hidden_size=16, num_hidden_layers=2, context_length=16)
+    models: list[tuple[Any, str]] = [
+        (BertForMaskedLM(bert), "BertForMaskedLM does not generate text"),
+        (BertLMHeadModel(bert), "BertLMHeadModel is bidirectional.*is_decoder=True"),
+        (LlamaModel(llama), "LlamaModel does not generate text.*AutoModelForCausalLM"),
+        (LlamaForSequenceClassification(llama), "Classification does not generate text"),
+        (RwkvForCausalLM(rwkv), "RwkvForCausalLM uses no attention_mask"),
+    ]
+    for model, match in models:
+        with pytest.raises(TypeError, match=match):
+            SoftPrompt.for_model(model)
+    decoder = BertLMHeadModel(BertConfig(**COMMON, intermediate_size=24, is_decoder=True))
+    assert SoftPrompt.for_model(decoder.eval()).h.shape == (1, 8, 16)
+
+
+def test_embeddings_of_ids_in_every_layer_are_refused() -> None:
+    config = Gemma3nTextConfig(
+        **{**GATED, "intermediate_size": [24] * 3},
+        head_dim=8,
+        vocab_size_per_layer_input=61,
+        hidden_size_per_layer_input=4,
+        num_kv_shared_layers=1,
+        laurel_rank=4,
+        altup_num_inputs=2,
+        activation_sparsity_pattern=[0.0] * 3,
+        layer_types=["sliding_attention", "full_attention", "full_attention"],
+    )
+    with pytest.raises(TypeError, match=r"hidden_size_per_layer_input is 4.* virtual tokens lack"):
+        SoftPrompt.for_model(Gemma3nForCausalLM(config))
+
+
+def test_the_text_models_layers_are_found_beside_a_tower_as_deep() -> None:
+    vision = CLIPVisionConfig(
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=24,
+        image_size=8,
+        patch_size=4,
+    )
+    config = LlavaConfig(vision_config=vision, text_config=LlamaConfig(**GATED))
+    model = LlavaForConditionalGeneration(config).eval()
+    anatomy = Anatomy.of(model)
+    assert {type(layer).__name__ for layer in anatomy.layers} == {"LlamaDecoderLayer"}
+    assert SoftPrompt.for_model(model).h.shape == (1, 8, 16)
+
+
+def test_layers_that_do_not_run_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    idle = tuple(nn.Identity() for _ in range(3))
+    monkeypatch.setattr("j6.soft_prompt.anatomy._decoder_layers", lambda *_: idle)
+    with pytest.raises(ValueError, match=r"layers is \(1,\), but only 0 of these.*layers=\(\)"):
+        SoftPrompt.for_model(model)
+
+
+def test_a_context_limit_by_another_name_is_seen() -> None:
+    config = MptConfig(vocab_size=20, d_model=16, n_layers=2, n_heads=2, max_seq_len=12)
+    assert Anatomy.of(MptForCausalLM(config)).max_length == 12
+
+
+def test_a_model_without_attention_takes_a_soft_prompt() -> None:
+    config = MambaConfig(vocab_size=20, hidden_size=16, num_hidden_layers=2, state_size=4)
+    model = MambaForCausalLM(config).eval()
+    soft_prompt = SoftPrompt.for_model(model, SoftPromptConfig(n_tokens=2))
+    ids, mask = torch.tensor([[0, 0, 7], [5, 6, 7]]), torch.tensor([[0, 0, 1], [1, 1, 1]])
+    with soft_prompt.attached(model), torch.no_grad():
+        padded = soft_prompt(ids, mask).logits[0, -1]
+        torch.testing.assert_close(padded, soft_prompt(ids[:1, 2:]).logits[0, -1])
 
 
 def test_compiled_model_is_refused_with_the_way_out() -> None:
@@ -120,6 +230,8 @@ def test_batches_that_do_not_fit_are_refused() -> None:
             soft_prompt(ids, insert_at=torch.tensor([1, 6]))
         with pytest.raises(ValueError, match=r"insert_at is \[1\] for rows"):
             soft_prompt(ids, insert_at=torch.tensor([1]))
+        with pytest.raises(ValueError, match=r"insert_at is 1 for rows"):
+            soft_prompt(ids, insert_at=1)
         with pytest.raises(ValueError, match="use_cache is False"):
             soft_prompt.generate(ids, use_cache=False)
         with pytest.raises(ValueError, match="assistant_model is given"):

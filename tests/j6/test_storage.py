@@ -100,6 +100,11 @@ def test_broken_folders_are_refused(tmp_path: Path) -> None:
     description.write_text(json.dumps({**json.loads(text), "format": 9}))
     with pytest.raises(ValueError, match="has format 9; this version reads format 1"):
         SoftPrompt.load(tmp_path)
+    tensors.write_bytes(whole)
+    for broken in ({"format": 1}, {**json.loads(text), "model": {}}):
+        description.write_text(json.dumps(broken))
+        with pytest.raises(ValueError, match=r"soft_prompt\.json is broken"):
+            SoftPrompt.load(tmp_path)
     description.write_text(text[:30])
     with pytest.raises(ValueError, match="is no JSON file"):
         SoftPrompt.load(tmp_path)
@@ -166,14 +171,38 @@ def test_other_adapters_are_refused(tmp_path: Path) -> None:
         import_peft(tmp_path, tiny_model())
 
 
+def test_a_broken_adapter_is_refused(tmp_path: Path) -> None:
+    model = tiny_model()
+    config = SoftPromptConfig(n_tokens=2, layers=(), position="start")
+    export_peft(SoftPrompt.for_model(model, config), tmp_path)
+    tensors = tmp_path / "adapter_model.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"adapter_model\.safetensors is broken"):
+        import_peft(tmp_path, model)
+
+
 @peft_asks
-def test_a_model_with_lora_takes_a_soft_prompt() -> None:
+def test_an_adapter_with_a_prompt_of_its_own_is_refused() -> None:
+    peft = pytest.importorskip("peft")
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    adapted = peft.get_peft_model(tiny_model(), config)
+    with pytest.raises(TypeError, match=r"adapter of type PROMPT_TUNING.*j6\.import_peft"):
+        SoftPrompt.for_model(adapted)
+
+
+def with_lora(model: Any) -> Any:
     peft = pytest.importorskip("peft")
     config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])
-    adapted = peft.get_peft_model(tiny_model(), config)
+    return peft.get_peft_model(model, config)
+
+
+@peft_asks
+def test_a_model_with_lora_takes_a_soft_prompt() -> None:
+    adapted = with_lora(tiny_model())
     ids, mask = batch()
     soft_prompt = prompt_for(adapted)
-    with soft_prompt.attached(tiny_model()), torch.no_grad():
+    base = adapted.get_base_model()
+    with soft_prompt.attached(base), adapted.disable_adapter(), torch.no_grad():
         expected = soft_prompt(ids, mask).logits  # LoRA starts at 0
     with soft_prompt.attached(adapted), torch.no_grad():
         torch.testing.assert_close(soft_prompt(ids, mask).logits, expected)
@@ -182,3 +211,22 @@ def test_a_model_with_lora_takes_a_soft_prompt() -> None:
             adapted(input_ids=ids)
     result = J6Tuner(adapted, tokenizer(), CONFIG).fit(PAIRS, progress=False)
     assert result.history.steps
+
+
+@peft_asks
+def test_a_model_with_lora_and_its_base_are_told_apart() -> None:
+    adapted, base = with_lora(tiny_model()), tiny_model()
+    for made_for, other in ((adapted, base), (base, adapted)):
+        soft_prompt = prompt_for(made_for)
+        with pytest.warns(UserWarning, match=r"one has them and the other not.*with LoRA"):
+            soft_prompt.attach(other)
+        soft_prompt.detach()
+
+
+def test_parameters_that_cannot_be_read_are_not_compared() -> None:
+    model = tiny_model()
+    layer = model.model.layers[1].mlp.down_proj
+    soft_prompt = prompt_for(model)
+    codes = torch.zeros(3, dtype=torch.uint8)  # stands for a quantised weight
+    layer.weight = torch.nn.Parameter(codes, requires_grad=False)
+    soft_prompt.attach(model)  # warnings are errors

@@ -1,15 +1,28 @@
 from __future__ import annotations
 
+import functools
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from j6 import J6Config, J6Tuner, J6Update, SoftPromptConfig, StopReason, TuneResult, answer_length
+from j6 import (
+    J6Config,
+    J6Tuner,
+    J6Update,
+    Metrics,
+    SoftPrompt,
+    SoftPromptConfig,
+    StopReason,
+    TuneResult,
+    answer_length,
+)
 from j6.objectives import factuality
 from j6.tuner.history import History
 from tests.j6._models import ARCHITECTURES, switch_on_checkpointing, tiny_model
@@ -278,12 +291,19 @@ def test_plot_draws_three_panels(tmp_path: Path) -> None:
     ("changes", "match"),
     [
         ({"learning_rate": 0.0}, "learning_rate is 0.0; a finite number above 0"),
-        ({"max_steps": 0}, "max_steps is 0; at least 1"),
+        ({"max_steps": 0}, "max_steps is 0; a whole number from 1 up"),
+        ({"max_steps": 2.5}, "max_steps is 2.5; a whole"),
+        ({"batch_size": True}, "batch_size is True; a whole"),
+        ({"learning_rate": "0.1"}, "learning_rate is '0.1'; a number"),
+        ({"seed": "x"}, "seed is 'x'; a whole"),
+        ({"prompt": 8}, "prompt is 8; a SoftPromptConfig"),
+        ({"objectives": "factuality"}, r"a sequence is needed: pass \('factuality',\)"),
+        ({"update": J6Update}, "J6Update'>; a function .* no class"),
         ({"batch_size": -1}, "batch_size is -1"),
         ({"refresh_every": 0}, "refresh_every is 0; a whole number from 1 up"),
         ({"refresh_every": 1.5}, "refresh_every is 1.5; a whole"),
         ({"refresh_every": "2"}, "refresh_every is '2'; a whole"),
-        ({"patience": 0}, "patience is 0; at least 1 is needed, or None"),
+        ({"patience": 0}, "patience is 0; a whole number from 1 up, or None"),
         ({"schedule": "linear"}, "schedule is 'linear'; allowed are"),
         ({"stop_on": "accuracy"}, "stop_on is 'accuracy'; allowed are"),
         ({"objectives": ("truth",)}, "objective 'truth' is unknown"),
@@ -301,6 +321,8 @@ def test_wrong_plugins_are_refused() -> None:
 
     with pytest.raises(ValueError, match=r"objective 'scalar' gave shape \[\] for a batch of 4"):
         fit(replace(CONFIG, objectives=("factuality", scalar)))
+    with pytest.raises(TypeError, match=r"what objective '<lambda>' gave is None; a tensor"):
+        fit(replace(CONFIG, objectives=("factuality", lambda *_: None)))
     with pytest.raises(ValueError, match=r"update gave shape \[128\] for a jacobian"):
         fit(replace(CONFIG, update=lambda jacobian: jacobian.sum(0).flatten()))
 
@@ -318,7 +340,7 @@ def test_wrong_examples_are_refused_by_number() -> None:
         fit(long)
     with pytest.raises(ValueError, match="there are no examples"):
         tuner.fit([])
-    with pytest.raises(ValueError, match="there are no examples"):
+    with pytest.raises(ValueError, match="there are no validation examples"):
         tuner.fit(PAIRS, validation=[])
 
 
@@ -326,3 +348,91 @@ def test_schedule_falls_to_a_tenth_and_stays() -> None:
     rates = [CONFIG.learning_rate_at(step) for step in (1, 13, 40)]
     assert rates == pytest.approx([0.1, 0.01, 0.01])
     assert replace(CONFIG, schedule="constant").learning_rate_at(9) == 0.1
+
+
+@pytest.mark.parametrize("bos", ["<s>", None])
+def test_the_prompt_stands_where_it_was_tuned_whatever_the_model_calls_bos(
+    bos: str | None, tmp_path: Path
+) -> None:
+    model, words = tiny_model(), tokenizer(bos_token=bos)
+    model.config.bos_token_id = 7 if bos else 1  # the tokenizer's BOS has id 1
+    J6Tuner(model, words, CONFIG).fit(PAIRS, progress=False).soft_prompt.save(tmp_path)
+    soft_prompt = SoftPrompt.load(tmp_path)
+    ids = torch.tensor([words("w1 w2")["input_ids"]])
+    with soft_prompt.attached(model):
+        assert soft_prompt.insert(ids).virtual[0, 0] == int(bos is not None)
+    again = J6Tuner(model, tokenizer(), CONFIG).fit(PAIRS, start=soft_prompt, progress=False)
+    assert again.soft_prompt.config == soft_prompt.config
+
+
+def test_a_model_that_cannot_generate_from_embeddings_is_warned_of(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model()
+    monkeypatch.setattr(model, "prepare_inputs_for_generation", lambda input_ids: {})
+    fit(replace(CONFIG, max_steps=1), model)
+    assert "LlamaForCausalLM.generate takes no inputs_embeds" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [np.float32, torch.tensor])
+def test_stop_on_may_give_any_kind_of_number(kind: Any, tmp_path: Path) -> None:
+    config = replace(CONFIG, stop_on=lambda metrics: kind(metrics.nll), max_steps=4)
+    assert fit(config, checkpoints=tmp_path).stop_reason is StopReason.MAX_STEPS
+
+
+@pytest.mark.parametrize("bad", [None, "low", torch.ones(2)])
+def test_stop_on_without_a_number_is_refused(bad: Any) -> None:
+    with pytest.raises(TypeError, match=r"stop_on gave .*one number"):
+        fit(replace(CONFIG, stop_on=lambda _: bad))
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    tuner = J6Tuner(tiny_model(), tokenizer(), CONFIG)
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match=r"checkpoints is .*file.* cannot be written to"):
+            tuner.fit([], checkpoints=folder)
+
+
+def test_a_model_that_gives_nan_takes_no_step(tmp_path: Path) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.lm_head.weight[5] = float("nan")
+    result = fit(model=model, checkpoints=tmp_path)
+    assert result.stop_reason is StopReason.NOT_FINITE
+    assert result.before is None
+    assert json.dumps(result.history.to_json(), allow_nan=False)
+
+
+def test_arguments_of_the_wrong_type_are_refused() -> None:
+    wrong: Any = "prompt"
+    for words in (None, wrong):
+        with pytest.raises(TypeError, match=r"tokenizer is .*AutoTokenizer"):
+            J6Tuner(tiny_model(), words)
+    with pytest.raises(TypeError, match="config is 'prompt'; a J6Config"):
+        J6Tuner(tiny_model(), tokenizer(), wrong)
+    with pytest.raises(TypeError, match=r"start is 'prompt'; a SoftPrompt \(SoftPrompt\.load"):
+        fit(start=wrong)
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_gradients_are_on_in_a_run_whatever_is_around_it(off: Any) -> None:
+    config, model = replace(CONFIG, max_steps=3), tiny_model()
+    expected = losses(fit(config, model))
+    with off():
+        assert losses(fit(config, model)) == expected
+        assert not torch.is_grad_enabled()
+
+
+def test_functions_are_described_alike_in_every_process() -> None:
+    class Mean:
+        def __call__(self, jacobian: Tensor) -> Tensor:
+            return jacobian.mean(0)
+
+    def weighed(weight: float, metrics: Metrics, *, power: int = 1) -> float:
+        return weight * metrics.nll**power
+
+    stop_on = functools.partial(weighed, 2.0, power=3)
+    described = replace(CONFIG, update=Mean(), stop_on=stop_on).describe()
+    assert described["update"].endswith("<locals>.Mean")
+    assert described["stop_on"] == "partial(weighed, 2.0, power=3)"

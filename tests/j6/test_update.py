@@ -103,6 +103,16 @@ def test_equal_scores_share_in_hard() -> None:
     assert attention.tolist() == [0.25, 0.25, 0.25, 0.25, 0.0, 0.0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_scores_that_rounding_tells_apart_share_in_hard(dtype: torch.dtype) -> None:
+    scores = []
+    for seed in range(20):  # one group, so that every objective's share of it is 1
+        step = J6Update("hard").step(random_jacobian(seed, 2, 1, 6, dtype))
+        assert step.attention.tolist() == [0.5, 0.5, 0.0]
+        scores += step.scores[:2].tolist()
+    assert len(set(scores)) > 1
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_direction_keeps_dtype_and_shape(dtype: torch.dtype) -> None:
     direction = J6Update()(random_jacobian(0, 3, 4, 5, dtype))
@@ -201,10 +211,14 @@ def test_number_of_interactions() -> None:
         ({"temperature": 0.0}, "temperature is 0.0.*policy='hard'"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"preference": float("inf")}, "preference is inf"),
+        ({"preference": "a"}, "preference is 'a'; a number"),
+        ({"preference": None}, "preference is None; a number"),
+        ({"priority": True}, "priority is True; a whole number, an objective's name or None"),
+        ({"temperature": "a"}, "temperature is 'a'; a number"),
     ],
 )
 def test_wrong_settings_are_refused(arguments: dict[str, Any], match: str) -> None:
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises((TypeError, ValueError), match=match):
         J6Update(**arguments)
 
 
