@@ -119,7 +119,10 @@ class PromptModel:
             said = self.patience.hide(str(error).splitlines()[0])
             logger.warning("No %s: %s", question.outputs[0].replace("_", " "), said)
             return Fate.UNANSWERED
-        texts: list[str | None] = [self.hide(_written(answer[n])) for n in question.outputs]
+        given = answer.toDict()  # nothing at all, where a gateway's reply had no choices
+        texts: list[str | None] = [
+            self.hide(_written(given.get(name))) for name in question.outputs
+        ]
         if replies.cut_off:
             there = [place for place, text in enumerate(texts) if text]
             if not there:

@@ -18,6 +18,7 @@ def serve(
     finish_reason: str = "stop",
     tells_usage: bool = True,
     garbled: Callable[[int], bool] = lambda _: False,
+    choices: int = 1,
 ) -> Iterator[str]:
     """Serve chat completions; yields the address for ``api_base``.
 
@@ -27,6 +28,7 @@ def serve(
         finish_reason: Why it ends.
         tells_usage: Whether replies say how many tokens were read and written.
         garbled: Whether a reply breaks off in the middle of its JSON, by the request's number.
+        choices: How many answers a reply holds.
     """
     count, lock = 0, threading.Lock()
     choice = {"index": 0, "message": {"role": "assistant", "content": text}}
@@ -35,7 +37,7 @@ def serve(
         "object": "chat.completion",
         "created": 1,
         "model": "x",
-        "choices": [{**choice, "finish_reason": finish_reason}],
+        "choices": choices * [{**choice, "finish_reason": finish_reason}],
     }
     if tells_usage:
         completion["usage"] = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}

@@ -319,6 +319,17 @@ def test_over_http_a_reply_that_is_cut_off_is_known_as_that(engine: str) -> None
         assert rewrite.fate is fate
 
 
+@pytest.mark.parametrize("engine", ["litellm", "own"])
+def test_over_http_a_reply_without_an_answer_is_no_rewrite(engine: str) -> None:
+    options = {"engine": "litellm"} if engine == "litellm" else {}
+    with serve(lambda _: 200, text="", choices=0) as api_base:
+        lm = dspy.LM(
+            "openai/x", api_base=api_base, api_key="none", cache=False, num_retries=0, **options
+        )
+        ((rewrite,),) = Rewriter(PromptModel(lm, patience=NO_WAITING)).write([(_request(), GUARD)])
+    assert rewrite.fate in (Fate.EMPTY, Fate.UNPARSABLE)
+
+
 def test_all_that_are_too_long_are_sent_back_together() -> None:
     also_long = LONG + " Mind capital letters."
     answers = [_reply(FOUR[0], LONG, FOUR[2], also_long), _reply(FOUR[1], FOUR[3])]
