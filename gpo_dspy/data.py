@@ -184,11 +184,10 @@ def _check(name: str, examples: Sequence[dspy.Example]) -> None:
             )
     fields = dict.fromkeys(field for example in examples for field in example.keys())  # noqa: SIM118 - no dict
     inputs = dict.fromkeys(field for example in examples for field in example._input_keys)
-    if not inputs or not set(inputs) <= set(fields):
-        wrong = ", ".join(repr(field) for field in inputs if field not in fields) or "nothing"
+    if inputs and not set(inputs) & set(fields):
         raise ValueError(
-            f"{name} names {wrong} in .with_inputs(...), and its examples have the fields "
-            f"{', '.join(map(repr, fields))}: name those that the program takes."
+            f"{name} names {', '.join(map(repr, inputs))} in .with_inputs(...), and its examples "
+            f"have the fields {', '.join(map(repr, fields))}: name those that the program takes."
         )
 
 

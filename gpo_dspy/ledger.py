@@ -52,7 +52,8 @@ class Usage:
         cost = entry.get("cost")
         if not read + written:
             asked = [m.get("content") for m in entry.get("messages") or ()] or entry.get("prompt")
-            read, written, cost = _estimated(asked), _estimated(entry.get("outputs")), None
+            read, written = _estimated(asked), _estimated(entry.get("outputs"))
+            cost = cost or None  # 0 is the price of no tokens
         if cost is None:  # not every engine of DSPy asks LiteLLM, where the user may have told it
             price = price_of_model(str(entry.get("model")))
             cost = None if price is None else read * price[0] + written * price[1]
@@ -182,11 +183,15 @@ def _cut_off(response: Any) -> bool:
 def _from_cache(entry: Mapping[str, Any]) -> bool:
     """Tell whether an entry of DSPy's history is an answer from its cache.
 
-    Such an entry has no usage, though the reply in it says that it was kept, or has the usage it
-    had when it was. Some backends report no usage at all: what they answer is none of the cache.
+    Such an entry says so, or its reply does; or it has no usage, though its reply has that of the
+    time when it was kept. Of a backend that reports none at all nobody can tell: its answers count.
     """
+    if entry.get("cache_hit"):
+        return True
     return not entry.get("usage") and any(
-        getattr(reply, "cache_hit", False) or any(_tokens(getattr(reply, "usage", None)))
+        getattr(reply, "cache_hit", False)
+        or getattr(getattr(reply, "usage", None), "total_tokens", None) is not None
+        or any(_tokens(getattr(reply, "usage", None)))
         for reply in _replies(entry.get("response"))
     )
 

@@ -65,14 +65,16 @@ def check_inputs(student: dspy.Module, trainset: Sequence[dspy.Example]) -> None
         ValueError: Names the fields.
     """
     plain = (dspy.Predict, dspy.ChainOfThought)
-    if type(student) not in plain or not all(isinstance(e, dspy.Example) for e in trainset):
+    if type(student) not in plain or not isinstance(trainset, Sequence):
         return  # a program's own `forward` may take what it likes
+    if not all(isinstance(e, dspy.Example) and e._input_keys is not None for e in trainset):
+        return  # which is refused elsewhere
     ((_, predictor),) = student.named_predictors()
     taken = list(predictor.signature.input_fields)
-    given = dict.fromkeys(field for e in trainset for field in e._input_keys or ())
-    if given and taken and not set(given) & set(taken):
+    given = dict.fromkeys(field for e in trainset for field in e._input_keys)
+    if taken and trainset and not set(given) & set(taken):
         raise ValueError(
-            f"trainset has the input fields {', '.join(map(repr, given))}, and student takes "
+            f"trainset has the input fields {', '.join(map(repr, given)) or 'none'}, student takes "
             f"{', '.join(map(repr, taken))}: name those in .with_inputs(...)."
         )
 

@@ -94,14 +94,18 @@ class Run:
         self._hide = secrets.hide
         sets = {"trainset": trainset, "valset": valset or (), "testset": testset or ()}
         self._journal = Journal()
-        if optimizer.storage is None:
-            self._data, self._plan = lay_out(None)
-        else:
-            from gpo_dspy.journal.opening import open_journal  # SQLAlchemy: only with a storage
+        try:
+            if optimizer.storage is None:
+                self._data, self._plan = lay_out(None)
+            else:
+                from gpo_dspy.journal.opening import open_journal  # SQLAlchemy: only with a storage
 
-            self._journal, self._data, self._plan = open_journal(
-                optimizer, student, prompt_model, sets, lay_out, secrets
-            )
+                self._journal, self._data, self._plan = open_journal(
+                    optimizer, student, prompt_model, sets, lay_out, secrets
+                )
+        except RunEnded as error:
+            self._hide_keys_in(error)
+            raise
         unpriced = unpriced_models(student, prompt_model)
         if optimizer.limits.max_cost is not None and unpriced:
             logger.warning(
@@ -232,10 +236,14 @@ class Run:
         return self._finish(reason, claim)
 
     def _hide_keys_in(self, error: RunEnded) -> None:
-        """Take keys out of what an error says; its cause, which a traceback shows, may say them."""
+        """Take keys out of what an error says, and out of the causes that a traceback shows."""
         error.args = tuple(self._hide(str(said)) for said in error.args)
-        if self._hide(str(error.__cause__)) != str(error.__cause__):
-            error.__cause__ = None  # and no context: that is shown only of errors without `from`
+        cause: BaseException | None = error
+        while cause is not None:
+            if self._hide(str(cause)) != str(cause):
+                error.__cause__ = None  # and no context: that is shown only without a `from`
+                return
+            cause = cause.__cause__ or cause.__context__
 
     def _gate(self) -> None:
         """Let the next request to the prompt model pass, or stop it."""

@@ -13,7 +13,7 @@ from j6.examples import ExampleEncoder, ExampleLines, in_batches
 from j6.files import make_folder, read_json, write_json
 from j6.report.page import report_html
 from j6.report.text import metrics_table, report_text
-from j6.settings import check_whole
+from j6.settings import whole
 from j6.soft_prompt import SoftPrompt, SoftPromptConfig
 from j6.soft_prompt.anatomy import Anatomy
 from j6.tuner import History, J6Config, J6Tuner
@@ -91,7 +91,7 @@ def evaluate(arguments: argparse.Namespace) -> str:
     Returns:
         The metrics as a table, or as JSON.
     """
-    check_whole("--batch-size", arguments.batch_size, 1)
+    whole("--batch-size", arguments.batch_size, 1)
     examples = read_examples(arguments.data)
     soft_prompt = SoftPrompt.load(arguments.prompt)
     model, tokenizer = load_model(arguments)

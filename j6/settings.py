@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
 
-def check_whole(name: str, value: object, least: int | None = None, instead: str = "") -> None:
-    """Refuse what is no whole number, or too small.
+
+def whole(name: str, value: object, least: int | None = None, instead: str = "") -> int:
+    """Return a setting that is a whole number, of whatever library.
 
     Args:
         name: Name of the setting.
@@ -12,30 +14,52 @@ def check_whole(name: str, value: object, least: int | None = None, instead: str
         least: Smallest that is allowed, or ``None``.
         instead: What else is allowed, for the message.
 
+    Returns:
+        The number as Python's own.
+
     Raises:
-        TypeError: If it is no ``int``; ``True`` is none here.
+        TypeError: If it is no whole number; ``True`` is none here.
         ValueError: If it is below ``least``.
     """
-    wrong = not isinstance(value, int) or isinstance(value, bool)
-    if wrong or (least is not None and isinstance(value, int) and value < least):
-        size = "" if least is None else f" from {least} up"
-        msg = f"{name} is {value!r}; a whole number{size}{instead} is needed"
-        raise (TypeError if wrong else ValueError)(msg)
+    number = plain(value)
+    size = "" if least is None else f" from {least} up"
+    msg = f"{name} is {value!r}; a whole number{size}{instead} is needed"
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(msg)
+    if least is not None and number < least:
+        raise ValueError(msg)
+    return number
 
 
-def check_real(name: str, value: object) -> None:
-    """Refuse what is no number.
+def real(name: str, value: object) -> float:
+    """Return a setting that is a number, of whatever library.
 
     Args:
         name: Name of the setting.
         value: Its value.
 
+    Returns:
+        The number as Python's own.
+
     Raises:
-        TypeError: If it is neither ``int`` nor ``float``; ``True`` is none here.
+        TypeError: If it is no real number; ``True`` is none here.
     """
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
+    number = plain(value)
+    if not isinstance(number, (int, float)) or isinstance(number, bool):
         msg = f"{name} is {value!r}; a number is needed"
         raise TypeError(msg)
+    return float(number)
+
+
+def plain(value: Any) -> Any:
+    """Return a number or numbers of NumPy or torch as Python's own, and all else as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def put(settings: object, **values: object) -> None:
+    """Set attributes of a frozen dataclass, while it is made."""
+    for name, value in values.items():
+        object.__setattr__(settings, name, value)
 
 
 def check_type(name: str, value: object, allowed: type | tuple[type, ...], needed: str) -> None:

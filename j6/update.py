@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from j6.blocks import BlockGeometry, block_geometry
-from j6.settings import check_real, check_whole
+from j6.settings import plain, put, real, whole
 
 OBJECTIVES = ("factuality", "confidence")
 """Names of the first two rows of a Jacobian whose objectives are not named."""
@@ -87,12 +87,14 @@ class J6Update:
     def __post_init__(self) -> None:
         _one_of("policy", self.policy, ("soft", "hard"))
         _one_of("components", self.components, ("paper", "gram"))
-        check_real("temperature", self.temperature)
+        put(self, temperature=real("temperature", self.temperature))
         if not isinstance(self.priority, (str, type(None))):
-            check_whole("priority", self.priority, None, ", an objective's name or None")
-        several = self.preference if isinstance(self.preference, Sequence) else (self.preference,)
-        for bias in several:
-            check_real("preference", bias)
+            put(self, priority=whole("priority", self.priority, None, ", a name or None"))
+        preference = plain(self.preference)
+        if isinstance(preference, (list, tuple)):
+            put(self, preference=tuple(real("preference", bias) for bias in preference))
+        else:
+            put(self, preference=real("preference", preference))
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             msg = (
                 f"temperature is {self.temperature}; a finite number above 0 is needed: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from threading import Lock
 from typing import Protocol
@@ -14,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from gpo_dspy.user_functions import blamed_on
 
 logger = logging.getLogger(__name__)
+
+_AWAY = re.compile("Connect|Timeout|TransportError")
 
 ATTEMPTS = 5
 """Tries of one request to an embedder in all."""
@@ -65,8 +68,8 @@ class CachedEmbedder:
 
         Raises:
             TypeError: If ``texts`` is a single string.
-            ValueError: If the embedder inside returns anything but finite rows [n, d].
-            ArgumentFailed: If it raises.
+            ArgumentFailed: If the embedder inside raises, or returns anything but finite rows
+                [n, d].
         """
         if isinstance(texts, str):
             raise TypeError(f"texts must be a list of strings, found the string {texts[:40]!r}.")
@@ -74,8 +77,7 @@ class CachedEmbedder:
             new = [text for text in dict.fromkeys(texts) if text not in self._rows]
             if new:
                 with blamed_on(f"embedder {self.name!r}"):
-                    vectors = self._retrying(self._inner, new)
-                self._store(new, vectors)
+                    self._store(new, self._retrying(self._inner, new))
             if not texts:
                 return np.empty((0, self._dimension or 0), np.float32)
             return np.stack([self._rows[text] for text in texts])
@@ -118,10 +120,17 @@ class CachedEmbedder:
 
 
 def _waiting_helps(error: BaseException) -> bool:
-    """Tell an embedder that is away: what LiteLLM and clients for HTTP raise has the status."""
-    status = getattr(error, "status_code", None)
-    away = isinstance(status, int) and (status in (408, 429) or status >= 500)
-    return away or isinstance(error, (ConnectionError, TimeoutError))
+    """Tell an embedder that is away by what LiteLLM and the usual clients for HTTP raise."""
+    response = getattr(error, "response", None)
+    statuses = (
+        getattr(error, "status_code", None),
+        getattr(response, "status_code", None),
+        getattr(error, "code", None),  # urllib
+    )
+    for status in statuses:
+        if isinstance(status, int):
+            return status in (408, 429) or status >= 500
+    return any(_AWAY.search(kind.__name__) for kind in type(error).__mro__)
 
 
 def _log_wait(state: tenacity.RetryCallState) -> None:

@@ -403,7 +403,7 @@ def _answer(
     if isinstance(given, Fate):
         return Answer(name, occurrence, "", given.name, usage)
     # Text by text: what hides a key may break the escapes of JSON.
-    texts = [secrets.hide(text) for text in json.loads(given)]
+    texts = [text and secrets.hide(text) for text in json.loads(given)]  # null: it was cut off
     return Answer(name, occurrence, json.dumps(texts, ensure_ascii=False), None, usage)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from j6.settings import check_type, check_whole
+from j6.settings import check_type, plain, put, whole
 
 Position = Literal["start", "after_bos", "after_system", "end"]
 Kind = Literal["tokens", "changes"]
@@ -57,14 +57,15 @@ class SoftPromptConfig:
                 msg = f"{name} is {value!r}; allowed are {', '.join(map(repr, choices))}"
                 raise ValueError(msg)
         if self.n_tokens is not None:
-            check_whole("n_tokens", self.n_tokens, 1)
-        allowed = (tuple, list, type(None))
-        check_type("layers", self.layers, allowed, "a tuple of numbers, or None,")
-        for layer in self.layers or ():
-            check_whole("a number in layers", layer)
+            put(self, n_tokens=whole("n_tokens", self.n_tokens, 1))
+        layers = plain(self.layers)
+        allowed = (tuple, list, range, type(None))
+        check_type("layers", layers, allowed, "a tuple of numbers, or None,")
+        if layers is not None:
+            put(self, layers=tuple(whole("a number in layers", layer) for layer in layers))
         if self.bos_id not in ("auto", None):
-            check_whole("bos_id", self.bos_id, 0, " (or 'auto', or None)")
-        check_whole("seed", self.seed)
+            put(self, bos_id=whole("bos_id", self.bos_id, 0, " (or 'auto', or None)"))
+        put(self, seed=whole("seed", self.seed))
         if self.needs_text and not self.text:
             msg = f"kind={self.kind!r} with init={self.init!r} starts from a text: pass text="
             raise ValueError(msg)

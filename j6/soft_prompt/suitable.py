@@ -30,8 +30,8 @@ def check_suitable(model: Any, config: Any) -> None:
             "use a model that does, as the causal LMs of transformers do"
         )
         raise TypeError(msg)
-    if hasattr(model, "can_generate") and not model.can_generate():
-        msg = f"{name} does not generate text: load the model with AutoModelForCausalLM"
+    if hasattr(model, "can_generate") and not model.can_generate() and not _has_lm_head(model):
+        msg = f"{name} has no output over the vocabulary: load it with AutoModelForCausalLM"
         raise TypeError(msg)
     # RWKV takes a mask, and says that it is unused.
     if "attention_mask" not in accepted or config.model_type == "rwkv":
@@ -46,6 +46,13 @@ def check_suitable(model: Any, config: Any) -> None:
             f"{config.hidden_size_per_layer_input}), which virtual tokens lack: use another model"
         )
         raise TypeError(msg)
+
+
+def _has_lm_head(model: Any) -> bool:
+    try:
+        return model.get_output_embeddings() is not None
+    except (AttributeError, NotImplementedError):
+        return False
 
 
 def check_causal(name: str, layers: Iterable[nn.Module]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from j6.metrics import Metrics
 from j6.objectives import Objective, ObjectiveFunction, resolve_objectives
-from j6.settings import check_real, check_type, check_whole
+from j6.settings import check_type, put, real, whole
 from j6.soft_prompt.config import SoftPromptConfig
 from j6.update import J6Update
 
@@ -75,15 +75,15 @@ class J6Config:
             raise TypeError(msg)
         check_type("prompt", self.prompt, SoftPromptConfig, "a SoftPromptConfig")
         self.named_update()
-        check_real("learning_rate", self.learning_rate)
+        put(self, learning_rate=real("learning_rate", self.learning_rate))
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             msg = f"learning_rate is {self.learning_rate}; a finite number above 0 is needed"
             raise ValueError(msg)
         for name in ("max_steps", "batch_size", "refresh_every", "eval_every", "checkpoint_every"):
-            check_whole(name, getattr(self, name), 1)
+            put(self, **{name: whole(name, getattr(self, name), 1)})
         if self.patience is not None:
-            check_whole("patience", self.patience, 1, ", or None for no stop,")
-        check_whole("seed", self.seed)
+            put(self, patience=whole("patience", self.patience, 1, ", or None for no stop,"))
+        put(self, seed=whole("seed", self.seed))
         if self.schedule not in get_args(Schedule):
             msg = f"schedule is {self.schedule!r}; allowed are 'cosine', 'constant'"
             raise ValueError(msg)

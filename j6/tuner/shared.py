@@ -58,7 +58,8 @@ def shared_prefix(
         logger.info("the prompts' common beginning is run every time: %r", error)
         return None
     answer = whole.mask > 0
-    if not _agree(found.detach()[answer], expected[answer], model.dtype):
+    dtype = model.get_input_embeddings().weight.dtype
+    if not _agree(found.detach()[answer], expected[answer], dtype):
         logger.info("the prompts' common beginning is run every time: a cache changes the answers")
         return None
     return prefix

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import dspy
@@ -14,6 +15,7 @@ from fakes import (
     rewriter_lm,
     scripted_lm,
     several,
+    story,
     toy_examples,
     toy_gpo,
     toy_rewriter,
@@ -69,6 +71,17 @@ def test_long_prompts_and_short_replies_take_more_requests(
     settings = GPO(lambda *_: True).settings
     prompts = ["Short.", "word " * length]
     assert rewrites_per_request(settings, prompts, 50, max_tokens) == expected
+
+
+@pytest.mark.parametrize("limit", [60, 150, 400])
+def test_replies_that_are_cut_off_are_stored_and_asked_for_again(
+    limit: int, tmp_path: Path
+) -> None:
+    def story_of(**arguments: Any) -> Any:
+        lm = scripted_lm(several(toy_rewriter), reply_limit=limit)
+        return story(run(lm, max_metric_calls=200, embedder="hashed-ngrams", **arguments))
+
+    assert story_of() == story_of(storage=f"sqlite:///{tmp_path}/runs.db", memory=False)
 
 
 def test_one_request_a_step() -> None:

@@ -168,13 +168,18 @@ def test_what_only_looks_equal_stays() -> None:
         ({"valset": [*toy_examples(2), dspy.Example(question="q")]}, r"valset\[2\].*with_inputs"),
         ({"trainset": None}, "trainset must be a list"),
         ({"trainset": [e.with_inputs("questoin") for e in toy_examples(4)]}, "names 'questoin' in"),
-        ({"valset": [e.with_inputs() for e in toy_examples(4)]}, "valset names nothing in"),
     ],
 )
 def test_unusable_sets_are_named(sets: dict[str, Any], said: str) -> None:
     arguments = {"trainset": toy_examples(4), "valset": toy_examples(4), "testset": None} | sets
     with pytest.raises(ValueError, match=said):
         assign_roles(*arguments.values(), holdout=1, seed=0)
+
+
+@pytest.mark.parametrize("inputs", [(), ("question", "hint")])
+def test_inputs_that_examples_lack_may_be_named(inputs: tuple[str, ...]) -> None:
+    examples = [example.with_inputs(*inputs) for example in toy_examples(4)]
+    assert len(assign_roles(examples, None, None, holdout=0, seed=0).examples) == 4
 
 
 @pytest.mark.parametrize("name", ["valset", "testset"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import dspy
 import litellm
 import pytest
+from dspy import lm15
 from fakes import scripted_lm, toy_solver
 from http_api import serve
 
@@ -81,6 +84,24 @@ def test_over_http_answers_from_the_cache_cost_nothing(engine: str) -> None:
             ASK(question="item 1")
             ASK(question="item 1")
     assert ledger.usage == Usage(1, 5, 2, 0.0, unpriced_calls=1)
+
+
+def test_answers_from_the_cache_cost_nothing_where_no_tokens_are_reported() -> None:
+    kept = lm15.Usage(input_tokens=0, output_tokens=0, total_tokens=0)
+    reply = SimpleNamespace(usage=kept, finish_reason="stop")
+    ledger = Ledger()
+    with ledger.watch() as watch:
+        for entry in (
+            {"usage": {}, "response": [reply], "model": "a/b"},
+            {"usage": {}, "response": {"text": "yes"}, "model": "a/b", "cache_hit": True},
+        ):
+            watch.history.append(entry)
+    assert ledger.usage == Usage()
+
+
+def test_a_price_that_is_told_without_tokens_counts() -> None:
+    entry = {"usage": {}, "cost": 0.25, "model": "a/b", "prompt": "four", "outputs": ["more"]}
+    assert Usage().plus(entry) == Usage(1, 1, 2, 0.25, unpriced_calls=0)
 
 
 def test_known_prices_add_up() -> None:

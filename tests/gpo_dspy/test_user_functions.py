@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from email.message import Message
 from typing import Any
+from urllib.error import HTTPError
 
 import dspy
+import httpx
+import openai
 import pytest
+import requests
 from fakes import rewriter_lm, scripted_lm, toy_examples, toy_gpo, toy_rewriter, toy_solver
 
 from gpo_dspy import GPO, ArgumentFailed, StopReason
@@ -73,6 +78,37 @@ def test_keys_are_not_shown() -> None:
     assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
+def test_keys_are_not_shown_of_any_cause() -> None:
+    def failing(*_: Any) -> Any:
+        raise RuntimeError("no words") from OSError(f"https://there/?key={KEY}")
+
+    for argument in ("schedule", "selector"):
+        with pytest.raises(ArgumentFailed, match="raised RuntimeError: no words") as caught:
+            _compile(**{argument: failing})
+        assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_keys_are_not_shown_before_the_run_begins() -> None:
+    def failing(*_: Any) -> Any:
+        raise RuntimeError(f"wrong key {KEY}")
+
+    with pytest.raises(ArgumentFailed) as caught:
+        _compile(schedule=failing)
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_vectors_that_cannot_be_used_lose_nothing() -> None:
+    ngrams, calls = HashedNgrams(), []
+
+    def embed(texts: list[str]) -> Any:
+        calls.append(texts)
+        return ngrams(texts) * (float("nan") if len(calls) > 2 else 1.0)
+
+    with pytest.raises(ArgumentFailed, match="finite numbers, found NaN") as caught:
+        _compile(embedder=embed)
+    assert caught.value.result is not None
+
+
 class _Away(Exception):
     """As HTTP clients raise."""
 
@@ -81,7 +117,26 @@ class _Away(Exception):
         self.status_code = status_code
 
 
-@pytest.mark.parametrize("error", [_Away(429), _Away(503), TimeoutError(), ConnectionError()])
+REQUEST = httpx.Request("POST", "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        _Away(429),
+        _Away(503),
+        TimeoutError(),
+        ConnectionError(),
+        httpx.ConnectError("no"),
+        httpx.ReadTimeout("no"),
+        httpx.HTTPStatusError("no", request=REQUEST, response=httpx.Response(503)),
+        requests.ConnectionError(),
+        requests.Timeout(),
+        openai.APIConnectionError(request=REQUEST),
+        HTTPError("http://127.0.0.1:9", 503, "no", Message(), None),
+    ],
+    ids=repr,
+)
 def test_an_embedder_that_is_away_is_waited_for(error: Exception) -> None:
     asked: list[int] = []
 

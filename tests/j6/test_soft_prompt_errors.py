@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from transformers import (
     LlamaConfig,
     LlamaForSequenceClassification,
     LlamaModel,
+    LlamaPreTrainedModel,
     LlavaConfig,
     LlavaForConditionalGeneration,
     MambaConfig,
@@ -27,7 +30,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from j6 import SoftPrompt, SoftPromptConfig, system_length
+from j6 import J6Config, J6Update, SoftPrompt, SoftPromptConfig, system_length
 from j6.soft_prompt.anatomy import Anatomy
 from tests.j6._models import COMMON, GATED, tiny_model
 
@@ -113,10 +116,10 @@ def test_models_of_the_wrong_kind_are_refused_by_name() -> None:
     llama = LlamaConfig(**GATED)
     rwkv = RwkvConfig(vocab_size=20, hidden_size=16, num_hidden_layers=2, context_length=16)
     models: list[tuple[Any, str]] = [
-        (BertForMaskedLM(bert), "BertForMaskedLM does not generate text"),
+        (BertForMaskedLM(bert), "BertForMaskedLM is bidirectional"),
         (BertLMHeadModel(bert), "BertLMHeadModel is bidirectional.*is_decoder=True"),
-        (LlamaModel(llama), "LlamaModel does not generate text.*AutoModelForCausalLM"),
-        (LlamaForSequenceClassification(llama), "Classification does not generate text"),
+        (LlamaModel(llama), "LlamaModel has no output over the vocabulary.*AutoModelForCausalLM"),
+        (LlamaForSequenceClassification(llama), "Classification has no output over the voc"),
         (RwkvForCausalLM(rwkv), "RwkvForCausalLM uses no attention_mask"),
     ]
     for model, match in models:
@@ -124,6 +127,40 @@ def test_models_of_the_wrong_kind_are_refused_by_name() -> None:
             SoftPrompt.for_model(model)
     decoder = BertLMHeadModel(BertConfig(**COMMON, intermediate_size=24, is_decoder=True))
     assert SoftPrompt.for_model(decoder.eval()).h.shape == (1, 8, 16)
+
+
+def test_a_model_of_ones_own_need_not_generate() -> None:
+    class Own(LlamaPreTrainedModel):
+        def __init__(self, config: LlamaConfig) -> None:
+            super().__init__(config)
+            self.model = LlamaModel(config)
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+        def get_input_embeddings(self) -> nn.Module:
+            return self.model.embed_tokens
+
+        def get_output_embeddings(self) -> nn.Module:
+            return self.lm_head
+
+        def forward(
+            self, inputs_embeds: Any = None, attention_mask: Any = None, **others: Any
+        ) -> Any:
+            return self.model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **others)
+
+    model = Own(LlamaConfig(**GATED)).eval()
+    assert not model.can_generate()
+    assert SoftPrompt.for_model(model).w.shape[1] == 16
+
+
+def test_numbers_of_numpy_and_torch_will_do() -> None:
+    prompt = SoftPromptConfig(n_tokens=np.int64(4), layers=range(2), seed=np.int32(3))
+    assert prompt == SoftPromptConfig(n_tokens=4, layers=(0, 1), seed=3)
+    assert SoftPromptConfig(layers=np.arange(2)).layers == (0, 1)
+    config = J6Config(batch_size=np.int64(4), learning_rate=np.float32(0.5), patience=np.int64(2))
+    assert json.loads(json.dumps(config.describe()))["batch_size"] == 4
+    for bias in (np.array([0.5, 0.25]), torch.tensor([0.5, 0.25]), [0.5, 0.25]):
+        assert J6Update(preference=bias) == J6Update(preference=(0.5, 0.25))
+    assert J6Update(temperature=torch.tensor(0.5)) == J6Update(temperature=0.5)
 
 
 def test_embeddings_of_ids_in_every_layer_are_refused() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from j6 import J6Tuner, SoftPrompt, SoftPromptConfig, export_peft, import_peft
+from j6.soft_prompt.fingerprint import Fingerprint
 from tests.j6._models import ARCHITECTURES, tiny_model
 from tests.j6._tasks import PAIRS, tokenizer
 from tests.j6.test_soft_prompt import batch, prompt_for
@@ -230,3 +233,15 @@ def test_parameters_that_cannot_be_read_are_not_compared() -> None:
     codes = torch.zeros(3, dtype=torch.uint8)  # stands for a quantised weight
     layer.weight = torch.nn.Parameter(codes, requires_grad=False)
     soft_prompt.attach(model)  # warnings are errors
+
+
+def test_what_an_older_fingerprint_leaves_out_of_a_quantised_model_is_no_change() -> None:
+    now = Fingerprint.of(tiny_model())
+    unreadable = next(iter(now.parameters))
+    known = {name: values for name, values in now.parameters.items() if name != unreadable}
+    older = replace(now, parameters=known)
+    quantised = replace(now, parameters={**known, unreadable: ()})
+    for one, two in ((older, quantised), (quantised, older)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            one.check(two)

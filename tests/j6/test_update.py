@@ -213,7 +213,7 @@ def test_number_of_interactions() -> None:
         ({"preference": float("inf")}, "preference is inf"),
         ({"preference": "a"}, "preference is 'a'; a number"),
         ({"preference": None}, "preference is None; a number"),
-        ({"priority": True}, "priority is True; a whole number, an objective's name or None"),
+        ({"priority": True}, "priority is True; a whole number, a name or None"),
         ({"temperature": "a"}, "temperature is 'a'; a number"),
     ],
 )
