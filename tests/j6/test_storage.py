@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from j6 import J6Tuner, SoftPrompt, SoftPromptConfig, export_peft, import_peft
-from j6.soft_prompt.fingerprint import Fingerprint
 from tests.j6._models import ARCHITECTURES, tiny_model
 from tests.j6._tasks import PAIRS, tokenizer
 from tests.j6.test_soft_prompt import batch, prompt_for
@@ -236,7 +235,7 @@ def test_parameters_that_cannot_be_read_are_not_compared() -> None:
 
 
 def test_what_an_older_fingerprint_leaves_out_of_a_quantised_model_is_no_change() -> None:
-    now = Fingerprint.of(tiny_model())
+    now = SoftPrompt.for_model(tiny_model()).made_for
     unreadable = next(iter(now.parameters))
     known = {name: values for name, values in now.parameters.items() if name != unreadable}
     older = replace(now, parameters=known)
