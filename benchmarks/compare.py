@@ -120,8 +120,10 @@ def gpo(
 
 
 def gpo_varied(**changes: Any) -> Callable[..., Any]:
-    def run(program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int) -> Any:
-        return _gpo(program, train, val, metric, budget, seed, **changes)
+    def run(
+        program: Any, train: Any, val: Any, metric: Any, budget: int, seed: int, threads: int = 1
+    ) -> Any:
+        return _gpo(program, train, val, metric, budget, seed, num_threads=threads, **changes)
 
     return run
 
