@@ -168,8 +168,7 @@ def run_method(
         for rate in rates:
             key = f"{architecture}|{name}|{rate}|search"
             found = results.get(
-                key,
-                lambda r=rate, m=model: tune(m, settings, r, 0, validation=True),
+                key, lambda r=rate, m=model: tune(m, settings, r, 0, validation=True)
             )
             scores[rate] = found["nll"]
         best = min(scores, key=lambda rate: scores[rate])

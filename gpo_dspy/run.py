@@ -106,12 +106,12 @@ class Run:
         except RunEnded as error:
             self._hide_keys_in(error)
             raise
-        unpriced = unpriced_models(student, prompt_model)
-        if optimizer.limits.max_cost is not None and unpriced:
+        max_cost = optimizer.limits.max_cost
+        if max_cost is not None and (unpriced := unpriced_models(student, prompt_model)):
             logger.warning(
                 "max_cost=%s: the price of %s is not known; unless its replies say what they cost, "
                 "the run ends at the first of them (PriceUnknown says what to do).",
-                optimizer.limits.max_cost, ", ".join(unpriced),
+                max_cost, ", ".join(unpriced),
             )  # fmt: skip
         try:
             self._assemble(optimizer, prompt_model, secrets)

@@ -9,6 +9,24 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import dspy
+
+ENGINES = {"litellm": {"engine": "litellm"}, "own": {}}
+"""Arguments of the LM for each of DSPy's ways to reach it."""
+
+
+def lm_at(api_base: str, engine: str, *, cache: bool = False, **options: Any) -> dspy.LM:
+    """Return an LM that is answered at an address, by one of :data:`ENGINES`."""
+    return dspy.LM(
+        "openai/x",
+        api_base=api_base,
+        api_key="none",
+        cache=cache,
+        num_retries=0,
+        **ENGINES[engine],
+        **options,
+    )
+
 
 @contextmanager
 def serve(

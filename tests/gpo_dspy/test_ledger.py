@@ -9,7 +9,7 @@ import litellm
 import pytest
 from dspy import lm15
 from fakes import scripted_lm, toy_solver
-from http_api import serve
+from http_api import ENGINES, lm_at, serve
 
 from gpo_dspy.execution.parallel import ordered_map
 from gpo_dspy.ledger import Ledger, LMCall, Usage
@@ -58,14 +58,12 @@ def test_answers_from_the_cache_cost_nothing() -> None:
     assert ledger.usage.lm_calls == 1
 
 
-@pytest.mark.parametrize("engine", ["litellm", "own"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_tokens_that_a_backend_does_not_tell_are_estimated(engine: str) -> None:
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
-    options = {"engine": "litellm"} if engine == "litellm" else {}
     with serve(lambda _: 200, text="[[ ## answer ## ]]\nyes", tells_usage=False) as api_base:
-        lm = dspy.LM("openai/x", api_base=api_base, api_key="none", cache=False, **options)
         ledger = Ledger()
-        with dspy.context(lm=lm), ledger.watch():
+        with dspy.context(lm=lm_at(api_base, engine)), ledger.watch():
             ASK(question="item " * 400)
             ASK(question="item " * 400)
     assert ledger.usage.lm_calls == ledger.usage.unpriced_calls == 2
@@ -73,14 +71,12 @@ def test_tokens_that_a_backend_does_not_tell_are_estimated(engine: str) -> None:
     assert 4 < ledger.usage.output_tokens / 2 < 12
 
 
-@pytest.mark.parametrize("engine", ["litellm", "own"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_over_http_answers_from_the_cache_cost_nothing(engine: str) -> None:
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
-    options = {"engine": "litellm"} if engine == "litellm" else {}
     with serve(lambda _: 200, text="[[ ## answer ## ]]\nyes") as api_base:
-        lm = dspy.LM("openai/x", api_base=api_base, api_key="none", **options)
         ledger = Ledger()
-        with dspy.context(lm=lm), ledger.watch():
+        with dspy.context(lm=lm_at(api_base, engine, cache=True)), ledger.watch():
             ASK(question="item 1")
             ASK(question="item 1")
     assert ledger.usage == Usage(1, 5, 2, 0.0, unpriced_calls=1)

@@ -12,7 +12,7 @@ import dspy
 import pytest
 from dspy import lm15
 from fakes import NO_WAITING, Gauge, Prompted, Reply, scripted_lm
-from http_api import serve
+from http_api import ENGINES, lm_at, serve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -305,28 +305,21 @@ def test_of_a_reply_that_is_cut_off_the_last_text_is_asked_for_again(
         assert all(r.fate is Fate.CUT_OFF for r in alone if not r.text)
 
 
-@pytest.mark.parametrize("engine", ["litellm", "own"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_over_http_a_reply_that_is_cut_off_is_known_as_that(engine: str) -> None:
     text = "[[ ## improved_prompt ## ]]\nSort the words by"
-    options = {"engine": "litellm"} if engine == "litellm" else {}
     for reason, fate in (("stop", Fate.KEPT), ("length", Fate.CUT_OFF)):
         with serve(lambda _: 200, text=text, finish_reason=reason) as api_base:
-            lm = dspy.LM(
-                "openai/x", api_base=api_base, api_key="none", cache=False, num_retries=0, **options
-            )
-            rewriter = Rewriter(PromptModel(lm, patience=NO_WAITING))
+            rewriter = Rewriter(PromptModel(lm_at(api_base, engine), patience=NO_WAITING))
             ((rewrite,),) = rewriter.write([(_request(), GUARD)])
         assert rewrite.fate is fate
 
 
-@pytest.mark.parametrize("engine", ["litellm", "own"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_over_http_a_reply_without_an_answer_is_no_rewrite(engine: str) -> None:
-    options = {"engine": "litellm"} if engine == "litellm" else {}
     with serve(lambda _: 200, text="", choices=0) as api_base:
-        lm = dspy.LM(
-            "openai/x", api_base=api_base, api_key="none", cache=False, num_retries=0, **options
-        )
-        ((rewrite,),) = Rewriter(PromptModel(lm, patience=NO_WAITING)).write([(_request(), GUARD)])
+        rewriter = Rewriter(PromptModel(lm_at(api_base, engine), patience=NO_WAITING))
+        ((rewrite,),) = rewriter.write([(_request(), GUARD)])
     assert rewrite.fate in (Fate.EMPTY, Fate.UNPARSABLE)
 
 

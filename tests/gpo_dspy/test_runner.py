@@ -16,7 +16,7 @@ import dspy
 import pytest
 from dspy import lm15
 from fakes import NO_WAITING, Prompted, run_jobs, scripted_lm, toy_examples, toy_metric, toy_solver
-from http_api import serve
+from http_api import ENGINES, lm_at, serve
 
 from gpo_dspy.backend_errors import Patience
 from gpo_dspy.errors import BackendUnavailable
@@ -512,15 +512,9 @@ def test_a_backend_that_stays_away_is_not_a_late_answer() -> None:
 REPLY = "[[ ## answer ## ]]\nright 0"
 
 
-def _run_over_http(api_base: str, **options: Any) -> Evaluation:
-    lm = dspy.LM(
-        "openai/x",
-        api_base=api_base,
-        api_key="none",
-        cache=False,
-        num_retries=0,
-        **(options or {"engine": "litellm", "max_retries": 0, "timeout": 10}),
-    )
+def _run_over_http(api_base: str, engine: str = "litellm") -> Evaluation:
+    options = {"max_retries": 0, "timeout": 10} if engine == "litellm" else {}
+    lm = lm_at(api_base, engine, **options)
     with dspy.context(lm=lm):
         runner = Runner(Metric(toy_metric), 1, NO_WAITING)
         ((_, evaluation),) = run_jobs(runner, [Job(QA, EXAMPLE)])
@@ -542,14 +536,13 @@ def test_over_http_a_long_outage_ends_the_run(status: int | None) -> None:
         _run_over_http(api_base)
 
 
-@pytest.mark.parametrize("engine", ["litellm", "own"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_over_http_a_reply_that_breaks_off_is_asked_for_again(engine: str) -> None:
-    options = {} if engine == "litellm" else {"temperature": 0.5}
     with serve(lambda _: 200, text=REPLY, garbled=lambda n: n == 1) as api_base:
-        assert _run_over_http(api_base, **options).score == 1.0
+        assert _run_over_http(api_base, engine).score == 1.0
     ended = pytest.raises(BackendUnavailable, match="3 tries")
     with serve(lambda _: 200, text=REPLY, garbled=lambda _: True) as api_base, ended:
-        _run_over_http(api_base, **options)
+        _run_over_http(api_base, engine)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
